@@ -1,0 +1,95 @@
+//! Acknowledgements of one channel's life: the low watermark with `multiple`, single ones above it when it is stuck.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use lapin::{Channel, options::BasicAckOptions};
+
+/// Done deliveries above an unfinished one that are tolerated before they are acknowledged one by one.
+const STUCK: usize = 32;
+
+/// Which deliveries of a channel are in hand and which are done.
+pub(super) struct Acks {
+    channel: Channel,
+    in_hand: Mutex<BTreeMap<u64, bool>>,
+}
+
+impl Acks {
+    pub(super) fn new(channel: Channel) -> Self {
+        Self { channel, in_hand: Mutex::default() }
+    }
+
+    pub(super) fn received(&self, tag: u64) {
+        self.lock().insert(tag, false);
+    }
+
+    /// Acknowledges what may be acknowledged now. The effect of each of these is committed. A failed acknowledgement does no harm:
+    /// the message comes again and the inbox absorbs it.
+    pub(super) async fn done(&self, tags: impl IntoIterator<Item = u64>) {
+        let due = {
+            let mut in_hand = self.lock();
+            for tag in tags {
+                in_hand.insert(tag, true);
+            }
+            due(&mut in_hand)
+        };
+        for (tag, multiple) in due {
+            let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple }).await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, bool>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes what can be acknowledged out of the map: (tag, multiple).
+fn due(in_hand: &mut BTreeMap<u64, bool>) -> Vec<(u64, bool)> {
+    let mut acks = Vec::new();
+    let mut watermark = None;
+    while let Some(first) = in_hand.first_entry()
+        && *first.get()
+    {
+        watermark = Some(first.remove_entry().0);
+    }
+    acks.extend(watermark.map(|tag| (tag, true)));
+    let above: Vec<_> = in_hand.iter().filter(|(_, done)| **done).map(|(tag, _)| *tag).collect();
+    if above.len() >= STUCK {
+        for tag in above {
+            in_hand.remove(&tag);
+            acks.push((tag, false));
+        }
+    }
+    acks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(done: &[u64], open: &[u64]) -> BTreeMap<u64, bool> {
+        done.iter().map(|tag| (*tag, true)).chain(open.iter().map(|tag| (*tag, false))).collect()
+    }
+
+    #[test]
+    fn everything_below_the_first_open_delivery_goes_in_one_ack() {
+        let mut in_hand = state(&[1, 2, 3, 5], &[4]);
+        assert_eq!(due(&mut in_hand), [(3, true)]);
+        assert_eq!(in_hand, state(&[5], &[4]));
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_past_an_open_delivery() {
+        assert_eq!(due(&mut state(&[2, 3], &[1])), []);
+    }
+
+    #[test]
+    fn a_stuck_watermark_does_not_hold_back_the_rest() {
+        let done: Vec<_> = (2..=u64::try_from(STUCK).unwrap() + 1).collect();
+        let mut in_hand = state(&done, &[1]);
+        assert_eq!(due(&mut in_hand), done.iter().map(|tag| (*tag, false)).collect::<Vec<_>>());
+        assert_eq!(in_hand, state(&[], &[1]));
+    }
+}

@@ -1,0 +1,49 @@
+//! The net under a consumer: what the broker itself has dead-lettered (a delivery limit, an operator's reject) becomes a dead letter in Postgres,
+//! where it can be seen and redriven like any other.
+
+use futures_util::StreamExt as _;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{Consumer, Error, consumer::channel::Message, retry::RECONNECT};
+
+impl Consumer {
+    pub(super) async fn supervise_net(&self, stop: &CancellationToken) -> Result<(), Error> {
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            let ended = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                ended = self.tend_net() => ended,
+            };
+            failures = if ended.is_ok() { 1 } else { failures + 1 };
+            let delay = RECONNECT.delay(failures);
+            if let Err(error) = ended {
+                warn!(consumer = self.name, %error, ?delay, "the broker's dead letters cannot be taken in");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in one message after the other until the channel ends. Being cancelled between the insert and the ack does no harm: the
+    /// message is kept once.
+    async fn tend_net(&self) -> Result<(), Error> {
+        let channel = self.broker.consume_channel().await?;
+        channel.basic_qos(1, BasicQosOptions::default()).await?;
+        let queue = self.subscription().dead_queue();
+        let options = BasicConsumeOptions::default();
+        let mut deliveries = channel.basic_consume(queue.into(), "".into(), options, Default::default()).await?;
+        while let Some(delivery) = deliveries.next().await {
+            let message = Message::read(delivery?);
+            self.bury(&message, "the broker gave up on it (delivery limit or reject)")
+                .await
+                .map_err(|error| Error::Configuration(error.message()))?;
+            channel.basic_ack(message.tag, BasicAckOptions::default()).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! The transaction that handles messages: inbox first, then the handlers, then their events, and one commit.
+
+use std::{collections::HashSet, panic::AssertUnwindSafe};
+
+use chrono::Utc;
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::{Consumer, Envelope, HandlerError, OutboxTransaction, consumer::channel::Message, context, mutants::without};
+
+/// What became of a message in a committed transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Its effect is committed.
+    Handled,
+    /// It had its effect before, or it is parked: nothing was done.
+    Absorbed,
+    /// An earlier message of its key is parked: nothing was done, and it must wait behind that.
+    Behind,
+}
+
+/// What the inbox says of an incoming message.
+struct Admission {
+    fresh: bool,
+    parked: bool,
+    behind: bool,
+    head: Option<i64>,
+}
+
+impl Consumer {
+    /// Handles messages in one transaction, all or nothing.
+    pub(super) async fn try_messages(&self, messages: &[Message]) -> Result<Vec<Fate>, HandlerError> {
+        let mut tx = self.outbox.begin().await?;
+        let envelopes: Vec<_> = messages.iter().map(|message| &message.envelope).collect();
+        let admissions = self.admit(&mut tx, &envelopes).await?;
+        let mut fates = Vec::with_capacity(messages.len());
+        let mut seen = HashSet::new();
+        let mut heads = std::collections::HashMap::new();
+        for (message, admission) in messages.iter().zip(&admissions) {
+            let fate = match admission {
+                _ if without("inbox") => Fate::Handled,
+                Admission { behind: true, parked: false, .. } if without("waiting") => Fate::Handled,
+                _ if !seen.insert(message.envelope.message_id) => Fate::Absorbed,
+                Admission { parked: true, .. } => Fate::Absorbed,
+                Admission { behind: true, .. } => Fate::Behind,
+                Admission { fresh: false, .. } => Fate::Absorbed,
+                _ => Fate::Handled,
+            };
+            if fate == Fate::Handled {
+                let head = heads
+                    .entry((message.envelope.producer.as_str(), message.envelope.key.as_str()))
+                    .or_insert(admission.head.unwrap_or_default());
+                let envelope = Envelope { late: message.envelope.seq <= *head, ..message.envelope.clone() };
+                *head = envelope.seq.max(*head);
+                let handled = self.call(envelope, &message.payload, &mut tx).await;
+                if handled.is_err() && without("atomic-effect") {
+                    tx.commit().await?;
+                    return Err(handled.err().unwrap_or_else(|| HandlerError::retry("unreachable")));
+                }
+                handled?;
+            }
+            fates.push(fate);
+        }
+        tx.commit().await?;
+        self.count(messages, &fates);
+        Ok(fates)
+    }
+
+    /// Calls the handler of one message inside the transaction, under its deadline, with panics caught.
+    pub(super) async fn call(
+        &self,
+        envelope: Envelope,
+        payload: &[u8],
+        tx: &mut OutboxTransaction,
+    ) -> Result<(), HandlerError> {
+        let Some(handler) = self.handlers.get(envelope.event_type.as_str()) else {
+            return Err(HandlerError::reject(format!("no handler for {}", envelope.event_type)));
+        };
+        let span = context::process_span(self.name, &envelope);
+        tx.set_envelope(envelope);
+        let started = Instant::now();
+        let handled = AssertUnwindSafe(handler.handle(payload, tx).instrument(span.clone())).catch_unwind();
+        let result = match timeout(self.options.handler_deadline, handled).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => Err(HandlerError::retry(format!("the handler panicked: {}", panic_message(&*panic)))),
+            Err(_) => Err(HandlerError::retry(format!("the handler took longer than {:?}", self.options.handler_deadline))),
+        };
+        metrics::histogram!("messaging_handler_duration_seconds", "consumer" => self.name)
+            .record(started.elapsed().as_secs_f64());
+        match &result {
+            Ok(()) => span.record("postrider.outcome", "handled"),
+            Err(error) => {
+                context::fail(&span, &error.message());
+                span.record("postrider.outcome", format!("{:?}", error.verdict()).to_lowercase())
+            }
+        };
+        result
+    }
+
+    /// One statement that takes messages into the inbox and tells which are new. It waits for a predecessor that is still committing
+    /// the same message elsewhere, and sorts, so that two of them cannot deadlock here.
+    async fn admit(
+        &self,
+        tx: &mut OutboxTransaction,
+        envelopes: &[&Envelope],
+    ) -> Result<Vec<Admission>, sqlx::Error> {
+        let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.message_id).collect();
+        let producers: Vec<_> = envelopes.iter().map(|envelope| envelope.producer.clone()).collect();
+        let keys: Vec<_> = envelopes.iter().map(|envelope| envelope.key.clone()).collect();
+        let seqs: Vec<_> = envelopes.iter().map(|envelope| envelope.seq).collect();
+        // Deadlines do not wait behind parked messages, and without order nothing does.
+        let waits: Vec<_> = envelopes.iter().map(|envelope| self.ordered && !envelope.deadline).collect();
+        sqlx::query_as!(
+            Admission,
+            r#"with incoming as (
+                   select input.*,
+                          exists (select from messaging.parked
+                                  where consumer = $1 and parked.message_id = input.message_id) as parked,
+                          waits and exists (
+                              select from messaging.parked
+                              where consumer = $1 and state = 'waiting' and not parked.deadline
+                                and parked.producer = input.producer and parked.key = input.key) as behind
+                   from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::boolean[]) with ordinality
+                        as input (message_id, producer, key, seq, waits, n)
+               ), fresh as (
+                   insert into messaging.inbox (message_id, consumer)
+                   select message_id, $1 from incoming where not parked and not behind order by message_id
+                   on conflict do nothing
+                   returning message_id
+               ), heads as (
+                   insert into messaging.consumer_head as head (consumer, producer, key, seq)
+                   select $1, producer, key, max(seq) from incoming join fresh using (message_id)
+                   group by producer, key order by producer, key
+                   on conflict (consumer, producer, key) do update
+                       set seq = greatest(head.seq, excluded.seq), updated_at = now()
+               )
+               select fresh.message_id is not null as "fresh!", incoming.parked as "parked!", incoming.behind as "behind!",
+                      head.seq as "head?"
+               from incoming
+               left join fresh using (message_id)
+               -- the snapshot of this statement: how it was before it
+               left join messaging.consumer_head as head
+                   on head.consumer = $1 and head.producer = incoming.producer and head.key = incoming.key
+               order by incoming.n"#,
+            self.name,
+            &ids,
+            &producers,
+            &keys,
+            &seqs,
+            &waits,
+        )
+        .fetch_all(&mut **tx)
+        .await
+    }
+
+    /// Takes one parked message into the inbox for another attempt. None when it had its effect after all.
+    pub(super) async fn readmit(
+        &self,
+        tx: &mut OutboxTransaction,
+        envelope: &Envelope,
+    ) -> Result<Option<bool>, sqlx::Error> {
+        let head = sqlx::query!(
+            r#"with fresh as (
+                   insert into messaging.inbox (message_id, consumer) values ($2, $1) on conflict do nothing returning message_id
+               ), heads as (
+                   insert into messaging.consumer_head as head (consumer, producer, key, seq)
+                   select $1, $3, $4, $5::bigint from fresh
+                   on conflict (consumer, producer, key) do update
+                       set seq = greatest(head.seq, excluded.seq), updated_at = now()
+               )
+               select (select seq from messaging.consumer_head
+                       where consumer = $1 and producer = $3 and key = $4) as head
+               from fresh"#,
+            self.name,
+            envelope.message_id,
+            envelope.producer,
+            envelope.key,
+            envelope.seq,
+        )
+        .fetch_optional(&mut **tx)
+        .await?;
+        Ok(head.map(|row| envelope.seq <= row.head.unwrap_or_default()))
+    }
+
+    /// Marks a redelivered message as in hand, committed before it is handled. Returns how many processes have died with it in hand.
+    pub(super) async fn mark_in_hand(&self, message_id: Uuid) -> Result<i32, sqlx::Error> {
+        sqlx::query_scalar!(
+            "insert into messaging.in_hand as mark (consumer, message_id, process) values ($1, $2, $3)
+             on conflict (consumer, message_id) do update
+                 set deaths = mark.deaths + (mark.process <> excluded.process)::integer, process = excluded.process
+             returning deaths",
+            self.name,
+            message_id,
+            self.state.process,
+        )
+        .fetch_one(&self.outbox.pool)
+        .await
+    }
+
+    pub(super) async fn unmark(&self, message_id: Uuid) -> Result<(), sqlx::Error> {
+        sqlx::query!("delete from messaging.in_hand where consumer = $1 and message_id = $2", self.name, message_id)
+            .execute(&self.outbox.pool)
+            .await?;
+        Ok(())
+    }
+
+    fn count(&self, messages: &[Message], fates: &[Fate]) {
+        let now = Utc::now();
+        for (message, fate) in messages.iter().zip(fates) {
+            match fate {
+                Fate::Handled => {
+                    let age = (now - message.envelope.occurred_at).to_std().unwrap_or_default();
+                    metrics::counter!("messaging_handled_total", "consumer" => self.name).increment(1);
+                    metrics::histogram!("messaging_end_to_end_seconds", "consumer" => self.name).record(age.as_secs_f64());
+                }
+                Fate::Absorbed => {
+                    metrics::counter!("messaging_absorbed_total", "consumer" => self.name).increment(1);
+                }
+                Fate::Behind => {}
+            }
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}

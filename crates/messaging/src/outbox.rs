@@ -1,0 +1,159 @@
+//! The outbox: the only way to publish. Events are rows of the business transaction until the broker has confirmed them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::{
+    Error, OutboxTransaction,
+    error::{Verdict, database_verdict},
+    health::{Check, Health},
+    retry::RECONNECT,
+};
+
+/// Begins transactions that can publish. Cheap to clone; clones share the wake-up of the relay.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    pub(crate) pool: PgPool,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the clones of an outbox share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) producer: &'static str,
+    pub(crate) retention: Retention,
+    pub(crate) health: Health,
+    pub(crate) wake: Wake,
+    /// Rung when a transaction that enqueued a job commits.
+    pub(crate) jobs: Notify,
+}
+
+/// How long things are kept. Whole days for what is partitioned.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// What was published; 0 keeps no journal, and then nothing can be replayed.
+    pub journal_days: u16,
+    /// The content of sensitive events in the journal.
+    pub sensitive: Duration,
+    /// The ids of handled messages. A message older than this is refused, so it must exceed every delay a message can meet.
+    pub inbox_days: u16,
+    /// The sequence numbers of keys that have been silent.
+    pub stream_heads: Duration,
+    /// Records of redrives.
+    pub redrive_log: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self { journal_days: 30, sensitive: DAY, inbox_days: 30, stream_heads: 90 * DAY, redrive_log: 365 * DAY }
+    }
+}
+
+impl Outbox {
+    /// An outbox in the schema `messaging` of this database. `producer` is the service's name; it travels with every event.
+    pub fn new(pool: PgPool, producer: &'static str) -> Self {
+        Self::with_retention(pool, producer, Retention::default())
+    }
+
+    /// As [`Outbox::new`], with other retention.
+    pub fn with_retention(pool: PgPool, producer: &'static str, retention: Retention) -> Self {
+        let shared = Shared {
+            producer,
+            retention,
+            health: Health::default(),
+            wake: Wake::default(),
+            jobs: Notify::new(),
+        };
+        Self { pool, shared: Arc::new(shared) }
+    }
+
+    /// The same outbox on another pool of the same database, for a part that must not compete for connections with the others.
+    pub fn on(&self, pool: PgPool) -> Self {
+        Self { pool, shared: Arc::clone(&self.shared) }
+    }
+
+    /// The pool, for reading. Writes belong into [`Outbox::begin`].
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Brings the schema `messaging` up to date. Waits, with backoff and for ever, for a database that is not there yet.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        let migrator = sqlx::migrate!();
+        let mut failures = 0;
+        loop {
+            let error = match migrator.run(&self.pool).await {
+                Ok(()) => return Ok(()),
+                Err(sqlx::migrate::MigrateError::Execute(error)) if database_verdict(&error) == Verdict::Unavailable => error,
+                Err(error) => return Err(error.into()),
+            };
+            failures += 1;
+            warn!(%error, "the database is not there yet");
+            tokio::time::sleep(RECONNECT.delay(failures)).await;
+        }
+    }
+
+    /// Begins a transaction. Dropping it rolls back.
+    pub async fn begin(&self) -> Result<OutboxTransaction, sqlx::Error> {
+        let pool = self.pool.clone();
+        // sqlx 0.9 returns a connection with an open transaction to the pool when `begin` is cancelled half-way, and callers
+        // are cancelled by time limits. A task of its own always runs to the end, and then drops the transaction properly.
+        #[expect(clippy::disallowed_methods, reason = "bounded by one round trip; see above")]
+        let begun = tokio::spawn(async move {
+            #[expect(clippy::disallowed_methods, reason = "this is the one place, made safe by the task around it")]
+            pool.begin().await
+        });
+        let tx = begun.await.map_err(|_| sqlx::Error::WorkerCrashed)??;
+        Ok(OutboxTransaction::new(tx, self.clone()))
+    }
+
+    /// How the relay, the consumers and the workers on this outbox are, and what is wrong.
+    pub fn health(&self) -> Vec<Check> {
+        self.shared.health.checks()
+    }
+}
+
+/// Tells the relay that a lane has something, without a poll.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    /// A bit for each lane that the relay of this process holds.
+    pub(crate) held: AtomicU16,
+    /// Rung for a lane that is held here.
+    pub(crate) local: Notify,
+    /// Lanes with news that some other process holds.
+    remote_lanes: AtomicU16,
+    pub(crate) remote: Notify,
+}
+
+impl Wake {
+    /// Called after a commit, never before: who wakes earlier finds nothing.
+    pub(crate) fn lanes(&self, lanes: u16) {
+        let held = self.held.load(Ordering::Acquire);
+        if lanes & held != 0 {
+            self.local.notify_one();
+        }
+        if lanes & !held != 0 {
+            self.remote_lanes.fetch_or(lanes & !held, Ordering::AcqRel);
+            self.remote.notify_one();
+        }
+    }
+
+    pub(crate) fn take_remote(&self) -> u16 {
+        self.remote_lanes.swap(0, Ordering::AcqRel)
+    }
+}
+
+/// The bit of a lane.
+pub(crate) fn lane_bit(lane: i16) -> u16 {
+    1 << (lane & 15)
+}

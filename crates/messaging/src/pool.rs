@@ -1,0 +1,27 @@
+//! A Postgres pool with the settings that this crate relies on.
+
+use std::{str::FromStr as _, time::Duration};
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tracing::log::LevelFilter;
+
+/// How long a transaction may sit idle before the server ends it: a process that stopped must not hold locks, nor a snapshot, for ever.
+const IDLE_IN_TRANSACTION: &str = "60s";
+
+/// Makes a pool without connecting yet: connections are opened when they are needed, so a service can start before its database.
+///
+/// `name` is shown in `pg_stat_activity`. Use separate pools for requests and for the relay and the consumers, so that neither starves the other.
+pub fn connect_lazy(url: &str, name: &str, max_connections: u32) -> Result<PgPool, sqlx::Error> {
+    use sqlx::ConnectOptions as _;
+    let options = PgConnectOptions::from_str(url)?
+        .application_name(name)
+        .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
+        .log_statements(LevelFilter::Trace);
+    Ok(PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy_with(options))
+}

@@ -1,0 +1,127 @@
+//! Publishes windows of messages and knows the fate of each one: published means confirmed by the broker and not returned by it.
+
+use std::{collections::HashSet, time::Duration};
+
+use lapin::{
+    Channel, Confirmation,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::{Broker, Envelope, Error, broker::REQUEST_TIMEOUT, event, mutants::without};
+
+/// How long a window may stay unconfirmed. Long: on a live channel a late confirm is only late.
+pub(crate) const CONFIRM_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A channel in confirm mode on the publishing connection.
+pub(crate) struct Publisher {
+    channel: Channel,
+    confirm_deadline: Duration,
+}
+
+/// What the broker said of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Confirmed, and routed to at least one queue.
+    Published,
+    /// Confirmed, but no queue is bound for it: nobody has it.
+    Unroutable,
+    /// Refused, such as by a full queue.
+    Nacked,
+}
+
+/// A message on its way out.
+pub(crate) struct Outgoing {
+    pub(crate) envelope: Envelope,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Publisher {
+    /// Waits for the connection and opens a channel.
+    pub(crate) async fn open(broker: &Broker, confirm_deadline: Duration) -> Result<Self, Error> {
+        let channel = broker.publish_channel().await?;
+        let selected = tokio::time::timeout(REQUEST_TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default()));
+        selected.await.map_err(|_| Error::Unconfirmed("the broker does not answer confirm.select".into()))??;
+        Ok(Self { channel, confirm_deadline })
+    }
+
+    pub(crate) fn usable(&self) -> bool {
+        self.channel.status().connected()
+    }
+
+    /// Publishes a window, persistent and mandatory, and waits for every confirm of it. The answers are in the window's order.
+    ///
+    /// An error means that the fate of the whole window is unknown: this publisher must be dropped, and the window published again
+    /// with the same ids. Returned messages are told by their ids only when the window is complete, because lapin hands a return to
+    /// whichever confirm completes next.
+    pub(crate) async fn publish_window(&self, route: Route<'_>, window: &[&Outgoing]) -> Result<Vec<Answer>, Error> {
+        let deadline = Instant::now() + self.confirm_deadline;
+        let late = |_| Error::Unconfirmed(format!("{} messages within {:?}", window.len(), self.confirm_deadline));
+
+        let mut confirms = Vec::with_capacity(window.len());
+        for message in window {
+            let (exchange, routing_key) = route.of(&message.envelope);
+            let sent = self.channel.basic_publish(
+                exchange.into(),
+                routing_key.into(),
+                BasicPublishOptions { mandatory: true, immediate: false },
+                &message.payload,
+                message.envelope.properties(),
+            );
+            // A blocked connection writes nothing, so even sending has a deadline.
+            confirms.push(timeout_at(deadline, sent).await.map_err(late)??);
+        }
+
+        let mut acked = Vec::with_capacity(window.len());
+        let mut returned = HashSet::new();
+        for confirm in confirms {
+            let confirmation = match timeout_at(deadline, confirm).await {
+                Err(_) if without("confirm-deadline") => Confirmation::Ack(None),
+                confirmed => confirmed.map_err(late)??,
+            };
+            acked.push(confirmation.is_ack());
+            if without("returns") {
+                continue;
+            }
+            if without("return-ids") {
+                // The confirm that carries a return is not always the one it belongs to.
+                let carried = matches!(confirmation, Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)));
+                returned.extend(carried.then(|| window[acked.len() - 1].envelope.message_id));
+                continue;
+            }
+            if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
+                returned.extend(message.properties.message_id().as_ref().and_then(|id| id.as_str().parse::<Uuid>().ok()));
+            }
+        }
+        Ok(window
+            .iter()
+            .zip(acked)
+            .map(|(message, acked)| match acked {
+                _ if returned.contains(&message.envelope.message_id) => Answer::Unroutable,
+                true => Answer::Published,
+                false => Answer::Nacked,
+            })
+            .collect())
+    }
+}
+
+/// Where a window goes.
+#[derive(Clone, Copy)]
+pub(crate) enum Route<'a> {
+    /// To everyone who subscribes to the event's type.
+    Subscribers,
+    /// To one consumer, as a replay.
+    Consumer(&'a str),
+}
+
+impl Route<'_> {
+    fn of(self, envelope: &Envelope) -> (&'static str, String) {
+        match self {
+            Self::Subscribers => {
+                (crate::topology::EVENTS_EXCHANGE, event::routing_key(&envelope.event_type, envelope.lane()))
+            }
+            Self::Consumer(consumer) => (crate::topology::REPLAY_EXCHANGE, event::routing_key(consumer, envelope.lane())),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Keeps the crate's tables in shape: partitions made ahead and dropped when they are past, and what has its own retention deleted.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Error, Outbox, outbox::Retention, relay::Relay};
+
+const PERIOD: Duration = Duration::from_secs(3600);
+const GAUGE_PERIOD: Duration = Duration::from_secs(5);
+/// Days for which partitions are made ahead; the service may not run for as long without missing one.
+const AHEAD_DAYS: i32 = 7;
+/// Rows per statement, so that no deletion holds locks for long.
+const BATCH: i64 = 5_000;
+
+impl Relay {
+    pub(super) async fn keep_house(&self, stop: &CancellationToken) -> Result<(), Error> {
+        let upkeep = super::every("housekeeping", PERIOD, stop, || self.outbox.keep_house());
+        let gauges = super::every("measuring the outbox", GAUGE_PERIOD, stop, || measure(&self.outbox.pool));
+        tokio::try_join!(upkeep, gauges)?;
+        Ok(())
+    }
+}
+
+impl Outbox {
+    /// One round of housekeeping. The relay does it every hour.
+    pub async fn keep_house(&self) -> Result<(), sqlx::Error> {
+        let Retention { journal_days, sensitive, inbox_days, stream_heads, redrive_log } = self.shared.retention;
+        sqlx::query!(
+            "select messaging.maintain_partitions($1, $2, $3)",
+            i32::from(journal_days),
+            i32::from(inbox_days),
+            AHEAD_DAYS,
+        )
+        .execute(&self.pool)
+        .await?;
+        while sqlx::query!(
+            "update messaging.journal set payload = null where (published_at, position) in (
+                 select published_at, position from messaging.journal
+                 where sensitive and payload is not null and published_at < now() - make_interval(secs => $1)
+                 limit $2)",
+            sensitive.as_secs_f64(),
+            BATCH,
+        )
+        .execute(&self.pool)
+        .await?
+        .rows_affected()
+            > 0
+        {}
+        while sqlx::query!(
+            "delete from messaging.stream_head where key in (
+                 select key from messaging.stream_head where updated_at < now() - make_interval(secs => $1) limit $2)",
+            stream_heads.as_secs_f64(),
+            BATCH,
+        )
+        .execute(&self.pool)
+        .await?
+        .rows_affected()
+            > 0
+        {}
+        while sqlx::query!(
+            "delete from messaging.consumer_head where (consumer, producer, key) in (
+                 select consumer, producer, key from messaging.consumer_head
+                 where updated_at < now() - make_interval(secs => $1) limit $2)",
+            // Shorter than the producer keeps its own: a stream that begins again at 1 must not look late.
+            (stream_heads / 2).as_secs_f64(),
+            BATCH,
+        )
+        .execute(&self.pool)
+        .await?
+        .rows_affected()
+            > 0
+        {}
+        sqlx::query!(
+            "delete from messaging.redrive_log where at < now() - make_interval(secs => $1)",
+            redrive_log.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await?;
+        // A mark that nobody came back for: the message went another way.
+        sqlx::query!("delete from messaging.in_hand where since < now() - interval '7 days'").execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+/// What an alert should look at first: how old the oldest event is that nobody has heard.
+async fn measure(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select coalesce(extract(epoch from now() - min(oldest.occurred_at)), 0)::float8 as "age!",
+                  (select count(*) from messaging.outbox_hold) as "held!",
+                  (select count(*) from messaging.parked where state = 'waiting') as "parked!",
+                  (select count(*) from messaging.parked where state = 'dead') as "dead!"
+           from messaging.relay_lane
+           cross join lateral (
+               select occurred_at from messaging.outbox where outbox.lane = relay_lane.lane order by position limit 1
+           ) as oldest"#
+    )
+    .fetch_one(pool)
+    .await?;
+    metrics::gauge!("messaging_outbox_oldest_age_seconds").set(row.age.max(0.0));
+    for (name, count) in
+        [("messaging_held_keys", row.held), ("messaging_parked", row.parked), ("messaging_dead_letters", row.dead)]
+    {
+        metrics::gauge!(name).set(count as f64);
+    }
+    Ok(())
+}

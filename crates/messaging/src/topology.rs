@@ -1,0 +1,287 @@
+//! The broker's topology, generated from what the services' handlers subscribe to, and verified by them.
+//!
+//! Services declare nothing and have no right to: the definitions are imported before anything publishes. `mandatory` proves one
+//! subscriber, not all of them, so a queue that a service made for itself at its first start would have missed what came before.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{Broker, Error, event::LANES, mutants::without};
+
+/// The topic exchange that every event goes through; the routing key is `<event type>.<lane>`.
+pub const EVENTS_EXCHANGE: &str = "events";
+/// The topic exchange for replays to one consumer; the routing key is `<consumer>.<lane>`.
+pub const REPLAY_EXCHANGE: &str = "replay";
+/// Where a queue's own dead letters go: a net under the consumer, which keeps its dead letters in Postgres.
+pub const DEAD_EXCHANGE: &str = "dead";
+
+/// What one consumer subscribes to, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The consumer's name, which is its queue's.
+    pub consumer: String,
+    /// The full names of the events it handles.
+    pub types: BTreeSet<String>,
+    /// Order per key is kept: one active consumer at a time.
+    pub ordered: bool,
+    /// How many queues the lanes are spread over; 1 unless ordered consumption is scaled out.
+    pub partitions: u8,
+}
+
+/// One service's part of the topology.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Service {
+    /// The service, which is its broker user and the head of the types that it may publish.
+    pub name: String,
+    /// What it consumes.
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// A broker user for a service.
+pub struct User<'a> {
+    /// The service that the user is for.
+    pub service: &'a Service,
+    /// Its password, in clear.
+    pub password: &'a str,
+}
+
+impl Subscription {
+    /// The queues, each with the lanes that it takes.
+    fn queues(&self) -> Vec<(String, Vec<i16>)> {
+        match self.partitions {
+            0 | 1 => vec![(self.consumer.clone(), Vec::new())],
+            partitions => (0..partitions)
+                .map(|partition| {
+                    let lanes = (0..LANES).filter(|lane| lane % i16::from(partitions) == i16::from(partition)).collect();
+                    (format!("{}.{partition}", self.consumer), lanes)
+                })
+                .collect(),
+        }
+    }
+
+    pub(crate) fn queue_names(&self) -> Vec<String> {
+        self.queues().into_iter().map(|(queue, _)| queue).collect()
+    }
+
+    /// The net below this consumer's queues.
+    pub(crate) fn dead_queue(&self) -> String {
+        format!("{}.dead", self.consumer)
+    }
+
+    fn arguments(&self) -> Value {
+        if self.ordered {
+            json!({ "x-queue-type": "quorum", "x-single-active-consumer": true })
+        } else {
+            json!({ "x-queue-type": "quorum" })
+        }
+    }
+
+    /// (exchange, queue, routing key), sorted.
+    fn bindings(&self) -> BTreeSet<(String, String, String)> {
+        let mut bindings = BTreeSet::new();
+        for (queue, lanes) in self.queues() {
+            let lanes: Vec<_> =
+                if lanes.is_empty() { vec!["*".to_owned()] } else { lanes.iter().map(ToString::to_string).collect() };
+            for lane in lanes {
+                for event_type in &self.types {
+                    bindings.insert((EVENTS_EXCHANGE.into(), queue.clone(), format!("{event_type}.{lane}")));
+                }
+                bindings.insert((REPLAY_EXCHANGE.into(), queue.clone(), format!("{}.{lane}", self.consumer)));
+            }
+        }
+        bindings.insert((DEAD_EXCHANGE.into(), self.dead_queue(), self.consumer.clone()));
+        bindings
+    }
+}
+
+/// The definitions of a virtual host, in the format that RabbitMQ imports: exchanges, queues, bindings, policies, and a user for each service
+/// that may publish its own events and read its own queues, and nothing else.
+pub fn definitions(vhost: &str, users: &[User<'_>]) -> Value {
+    let subscriptions: Vec<_> = users.iter().flat_map(|user| &user.service.subscriptions).collect();
+    let exchange = |name: &str, kind: &str| {
+        json!({ "name": name, "vhost": vhost, "type": kind, "durable": true, "auto_delete": false, "internal": false,
+                "arguments": {} })
+    };
+    let queue = |name: &str, arguments: Value| {
+        json!({ "name": name, "vhost": vhost, "durable": true, "auto_delete": false, "arguments": arguments })
+    };
+    let mut queues = Vec::new();
+    let mut bindings = Vec::new();
+    let mut policies = Vec::new();
+    for subscription in subscriptions {
+        queues.extend(subscription.queue_names().iter().map(|name| queue(name, subscription.arguments())));
+        queues.push(queue(&subscription.dead_queue(), json!({ "x-queue-type": "quorum" })));
+        bindings.extend(subscription.bindings().into_iter().map(|(source, destination, routing_key)| {
+            json!({ "source": source, "vhost": vhost, "destination": destination, "destination_type": "queue",
+                    "routing_key": routing_key, "arguments": {} })
+        }));
+        policies.push(policy(vhost, subscription));
+    }
+    json!({
+        "vhosts": [{ "name": vhost }],
+        "users": users.iter().map(|user| json!({
+            "name": user.service.name,
+            "password_hash": password_hash(user.password),
+            "hashing_algorithm": "rabbit_password_hashing_sha256",
+            // For looking at its own queues through the management API, to verify them.
+            "tags": ["management"],
+        })).collect::<Vec<_>>(),
+        "permissions": users.iter().map(|user| permissions(vhost, user.service)).collect::<Vec<_>>(),
+        "topic_permissions": users.iter().map(|user| json!({
+            "user": user.service.name, "vhost": vhost, "exchange": EVENTS_EXCHANGE,
+            "write": format!("^{}\\.", escape(&user.service.name)), "read": "^$",
+        })).collect::<Vec<_>>(),
+        "exchanges": [exchange(EVENTS_EXCHANGE, "topic"), exchange(REPLAY_EXCHANGE, "topic"), exchange(DEAD_EXCHANGE, "direct")],
+        "queues": queues,
+        "bindings": bindings,
+        "policies": policies,
+    })
+}
+
+/// At-least-once dead-lettering needs `reject-publish`; without a limit it never rejects.
+fn policy(vhost: &str, subscription: &Subscription) -> Value {
+    let queues: Vec<_> = subscription.queue_names().iter().map(|name| escape(name)).collect();
+    json!({
+        "name": subscription.consumer, "vhost": vhost, "apply-to": "queues", "priority": 1,
+        "pattern": format!("^({})$", queues.join("|")),
+        "definition": {
+            "dead-letter-exchange": DEAD_EXCHANGE,
+            "dead-letter-routing-key": subscription.consumer,
+            "dead-letter-strategy": "at-least-once",
+            "overflow": "reject-publish",
+        },
+    })
+}
+
+fn permissions(vhost: &str, service: &Service) -> Value {
+    let own: Vec<_> = service
+        .subscriptions
+        .iter()
+        .flat_map(|subscription| [subscription.queue_names(), vec![subscription.dead_queue()]].concat())
+        .map(|queue| escape(&queue))
+        .collect();
+    let read = if own.is_empty() { "^$".to_owned() } else { format!("^({})$", own.join("|")) };
+    json!({ "user": service.name, "vhost": vhost, "configure": "^$",
+            "write": format!("^({EVENTS_EXCHANGE}|{REPLAY_EXCHANGE})$"), "read": read })
+}
+
+fn escape(name: &str) -> String {
+    name.replace('.', "\\.")
+}
+
+/// RabbitMQ's format: base64 of a 4-byte salt and SHA-256 of salt and password.
+fn password_hash(password: &str) -> String {
+    use base64::Engine as _;
+    use sha2::{Digest as _, Sha256};
+    // The same password has the same hash, so that importing the same definitions again changes nothing.
+    let salt = &Sha256::digest(format!("postrider salt {password}"))[..4];
+    let mut bytes = salt.to_vec();
+    bytes.extend(Sha256::new().chain_update(salt).chain_update(password).finalize());
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The management API, for what AMQP cannot tell: arguments, bindings and policies.
+#[derive(Clone, Debug)]
+pub struct Management {
+    /// Such as `http://users:secret@127.0.0.1:15672`.
+    pub url: String,
+    /// The virtual host.
+    pub vhost: String,
+}
+
+impl Broker {
+    /// Checks that everything a service needs is there, and names the first thing that differs. It changes nothing.
+    ///
+    /// Over AMQP only the existence of exchanges and queues can be seen; with the management API also their arguments, bindings and policy.
+    pub async fn verify(&self, service: &Service, management: Option<&Management>) -> Result<(), Error> {
+        if without("verification") {
+            return Ok(());
+        }
+        for exchange in [EVENTS_EXCHANGE, REPLAY_EXCHANGE] {
+            // A refusal closes the channel, so each question has its own.
+            let channel = self.consume_channel().await?;
+            let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+            let declared = channel
+                .exchange_declare(exchange.into(), lapin::ExchangeKind::Topic, passive, Default::default())
+                .await;
+            declared.map_err(|error| Error::Topology(format!("exchange {exchange}: {error}")))?;
+        }
+        for subscription in &service.subscriptions {
+            for queue in [subscription.queue_names(), vec![subscription.dead_queue()]].concat() {
+                let channel = self.consume_channel().await?;
+                let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+                let declared = channel.queue_declare(queue.as_str().into(), passive, Default::default()).await;
+                declared.map_err(|error| Error::Topology(format!("queue {queue}: {error}")))?;
+            }
+            if let Some(management) = management {
+                management.verify(subscription).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Management {
+    async fn verify(&self, subscription: &Subscription) -> Result<(), Error> {
+        let differs = |what: String| Err(Error::Topology(what));
+        let mut found = BTreeSet::new();
+        for name in [subscription.queue_names(), vec![subscription.dead_queue()]].concat() {
+            let queue = self.get(&format!("queues/{}/{name}", encode(&self.vhost))).await?;
+            let expected = if name == subscription.dead_queue() {
+                json!({ "x-queue-type": "quorum" })
+            } else {
+                subscription.arguments()
+            };
+            if queue["arguments"] != expected {
+                return differs(format!("queue {name} has the arguments {}, wanted are {expected}", queue["arguments"]));
+            }
+            if name != subscription.dead_queue() && queue["policy"] != json!(subscription.consumer) {
+                return differs(format!(
+                    "queue {name} has the policy {}, wanted is \"{}\"",
+                    queue["policy"], subscription.consumer
+                ));
+            }
+            let bindings = self.get(&format!("queues/{}/{name}/bindings", encode(&self.vhost))).await?;
+            for binding in bindings.as_array().into_iter().flatten() {
+                let text = |field: &str| binding[field].as_str().unwrap_or_default().to_owned();
+                // Every queue is bound to the default exchange by its name.
+                if !text("source").is_empty() {
+                    found.insert((text("source"), text("destination"), text("routing_key")));
+                }
+            }
+        }
+        let wanted = subscription.bindings();
+        if let Some((exchange, queue, key)) = wanted.difference(&found).next() {
+            return differs(format!("queue {queue} is not bound to {exchange} with {key}"));
+        }
+        if let Some((exchange, queue, key)) = found.difference(&wanted).next() {
+            return differs(format!("queue {queue} is bound to {exchange} with {key}, which no handler takes"));
+        }
+        Ok(())
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, Error> {
+        let answer = async {
+            // Another part may have chosen a provider before; any will do.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+            client.get(format!("{}/api/{path}", self.url.trim_end_matches('/'))).send().await?.error_for_status()?.json().await
+        };
+        // The URL holds the password; the error must not.
+        answer.await.map_err(|error: reqwest::Error| Error::Topology(format!("management API, {path}: {}", error.without_url())))
+    }
+}
+
+/// Percent-encodes a path segment (RFC 3986 §2.1).
+fn encode(segment: &str) -> String {
+    segment
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}

@@ -1,0 +1,334 @@
+//! Work outside Postgres: mail, payment providers, anything that takes time or can fail on its own.
+//!
+//! A handler only decides that the work is wanted ([`OutboxTransaction::enqueue`]). A worker takes it on lease, does the I/O outside of any
+//! transaction, and records the outcome in one. The I/O can happen twice, if the process dies after it; pass the provider an id
+//! that makes the second time harmless.
+
+use std::{error::Error as StdError, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, warn};
+use uuid::Uuid;
+
+use crate::{
+    Error, HandlerError, Outbox, OutboxTransaction, RetryPolicy,
+    context::{self, TraceContext},
+    error::chain,
+    retry::RECONNECT,
+};
+
+/// A kind of work.
+pub trait Task: Send + Sync + 'static {
+    /// Names the work in the database; do not change it.
+    const NAME: &'static str;
+    /// What the work brings back.
+    type Done: Send + 'static;
+
+    /// Does the I/O, outside of any transaction and under the worker's deadline.
+    fn perform(&self, job: &Job) -> impl Future<Output = Result<Self::Done, TaskError>> + Send;
+
+    /// Records what came of it, in the transaction that finishes or reschedules the job.
+    fn record(
+        &self,
+        job: &Job,
+        outcome: Outcome<Self::Done>,
+        tx: &mut OutboxTransaction,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+}
+
+/// One piece of work under lease.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The thing that the work is about.
+    pub id: Uuid,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    lease: Uuid,
+    context: TraceContext,
+}
+
+impl Job {
+    /// The trace that the work belongs to, 32 hexadecimal digits.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.context.trace_id()
+    }
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub enum Outcome<D> {
+    /// It worked.
+    Done(D),
+    /// It failed and will be tried again.
+    Retrying {
+        /// The failure in one line.
+        error: String,
+        /// Attempts made so far.
+        attempts: u32,
+        /// When the next one is due.
+        next_attempt_at: DateTime<Utc>,
+    },
+    /// It failed for good.
+    Failed {
+        /// The failure in one line.
+        error: String,
+        /// Attempts made.
+        attempts: u32,
+        /// True when another attempt would have been made if there were one left.
+        exhausted: bool,
+    },
+}
+
+/// Why an attempt failed.
+#[derive(Debug)]
+pub enum TaskError {
+    /// Try again later, up to the worker's limit.
+    Retry(Box<dyn StdError + Send + Sync>),
+    /// No attempt will ever work.
+    Fail(Box<dyn StdError + Send + Sync>),
+    /// What is needed is down: no attempt is spent, and the worker waits before it tries anything else.
+    Unavailable(Box<dyn StdError + Send + Sync>),
+}
+
+impl TaskError {
+    /// See [`TaskError::Retry`].
+    pub fn retry(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Retry(error.into())
+    }
+
+    /// See [`TaskError::Fail`].
+    pub fn fail(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Fail(error.into())
+    }
+
+    /// See [`TaskError::Unavailable`].
+    pub fn unavailable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+/// Works on the jobs of one task. Every replica runs one.
+pub struct Worker<T> {
+    outbox: Outbox,
+    task: Arc<T>,
+    concurrency: usize,
+    deadline: Duration,
+    retry: RetryPolicy,
+    poll: Duration,
+}
+
+impl<T> Clone for Worker<T> {
+    fn clone(&self) -> Self {
+        Self { outbox: self.outbox.clone(), task: Arc::clone(&self.task), ..*self }
+    }
+}
+
+/// What an attempt means for the attempts after it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    Fair,
+    Down,
+}
+
+impl<T: Task> Worker<T> {
+    /// A worker with four jobs at once, 30 s for each, and 8 attempts from 5 s on.
+    pub fn new(outbox: &Outbox, task: T) -> Self {
+        Self {
+            outbox: outbox.clone(),
+            task: Arc::new(task),
+            concurrency: 4,
+            deadline: Duration::from_secs(30),
+            retry: RetryPolicy::exponential(Duration::from_secs(5)),
+            poll: Duration::from_secs(1),
+        }
+    }
+
+    /// How many jobs run at once in this process.
+    pub fn concurrency(mut self, jobs: usize) -> Self {
+        self.concurrency = jobs.max(1);
+        self
+    }
+
+    /// How long one attempt may take.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// When failed jobs are tried again.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// How often jobs are looked for when nothing rings, which is also how late a retry can be.
+    pub fn poll(mut self, period: Duration) -> Self {
+        self.poll = period;
+        self
+    }
+
+    /// Works until `stop`, then finishes what is in hand.
+    pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
+        let part = format!("worker {}", T::NAME);
+        self.outbox.shared.health.set(&part, Ok("working".into()));
+        let mut running: JoinSet<Weather> = JoinSet::new();
+        let (mut failures, mut not_before) = (0_u32, Instant::now());
+        while !stop.is_cancelled() {
+            let rung = self.outbox.shared.jobs.notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
+            // While something is down, one job at a time finds out whether it still is.
+            let room = if failures > 0 { 1 } else { self.concurrency }.saturating_sub(running.len());
+            let mut claimed = 0;
+            if room > 0 && Instant::now() >= not_before {
+                match self.claim(room).await {
+                    Ok(jobs) => {
+                        claimed = jobs.len();
+                        for job in jobs {
+                            #[expect(clippy::disallowed_methods, reason = "joined below, before run returns")]
+                            running.spawn(self.clone().work(job));
+                        }
+                    }
+                    Err(error) => {
+                        warn!(task = T::NAME, %error, "jobs cannot be read");
+                        (failures, not_before) = self.wait_longer(failures);
+                    }
+                }
+            }
+            if claimed == room && room > 0 && running.len() < self.concurrency {
+                continue;
+            }
+            let wait = if failures > 0 { not_before.max(Instant::now()) } else { Instant::now() + self.poll };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = &mut rung, if failures == 0 => {}
+                () = tokio::time::sleep_until(wait), if running.is_empty() || failures == 0 => {}
+                Some(finished) = running.join_next() => match finished {
+                    Ok(Weather::Fair) => {
+                        self.outbox.shared.health.set(&part, Ok("working".into()));
+                        failures = 0;
+                    }
+                    Ok(Weather::Down) => {
+                        (failures, not_before) = self.wait_longer(failures);
+                        self.outbox.shared.health.set(&part, Err("what it needs is down".into()));
+                    }
+                    Err(error) => warn!(task = T::NAME, %error, "a job panicked; its lease will expire"),
+                },
+            }
+        }
+        while running.join_next().await.is_some() {}
+        self.outbox.shared.health.set(&part, Err("stopped".into()));
+        Ok(())
+    }
+
+    fn wait_longer(&self, failures: u32) -> (u32, Instant) {
+        (failures + 1, Instant::now() + RECONNECT.delay(failures + 1))
+    }
+
+    async fn claim(&self, room: usize) -> Result<Vec<Job>, sqlx::Error> {
+        let lease = Uuid::now_v7();
+        let rows = sqlx::query!(
+            r#"update messaging.job
+               set attempts = attempts + 1, lease = $2, due_at = now() + make_interval(secs => $3)
+               where task = $1 and id in (
+                   select id from messaging.job where task = $1 and due_at <= now() order by due_at limit $4
+                   -- what another replica is claiming is in good hands
+                   for update skip locked)
+               returning id, attempts, context as "context: sqlx::types::Json<TraceContext>""#,
+            T::NAME,
+            lease,
+            // Longer than an attempt and its record can take: a job whose worker died comes due again then.
+            (self.deadline * 2).as_secs_f64() + 10.0,
+            i64::try_from(room).unwrap_or(1),
+        )
+        .fetch_all(&self.outbox.pool)
+        .await?;
+        let job = |id, attempts: i32, context| Job { id, attempt: u32::try_from(attempts).unwrap_or(1), lease, context };
+        Ok(rows.into_iter().map(|row| job(row.id, row.attempts, row.context.0)).collect())
+    }
+
+    async fn work(self, job: Job) -> Weather {
+        let span = context::job_span(T::NAME, job.id, job.attempt, &job.context);
+        async {
+            let result = match timeout(self.deadline, self.task.perform(&job)).await {
+                Ok(result) => result,
+                Err(_) => Err(TaskError::retry(format!("it took longer than {:?}", self.deadline))),
+            };
+            let (outcome, weather) = self.judge(&job, result);
+            if let Outcome::Retrying { error, .. } | Outcome::Failed { error, .. } = &outcome {
+                context::fail(&tracing::Span::current(), error);
+                metrics::counter!("messaging_job_failures_total", "task" => T::NAME).increment(1);
+                warn!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job failed");
+            }
+            if let Err(error) = self.finish(&job, outcome, weather).await {
+                // The lease expires and the job is done again; the provider's idempotency makes that harmless.
+                warn!(task = T::NAME, job = %job.id, ?error, "the outcome of a job could not be recorded");
+            }
+            weather
+        }
+        .instrument(span)
+        .await
+    }
+
+    fn judge(&self, job: &Job, result: Result<T::Done, TaskError>) -> (Outcome<T::Done>, Weather) {
+        let attempts = job.attempt;
+        let later = |error: String, made: u32| {
+            let delay = self.retry.delay(made);
+            Outcome::Retrying { error, attempts: made, next_attempt_at: Utc::now() + delay }
+        };
+        match result {
+            Ok(done) => (Outcome::Done(done), Weather::Fair),
+            Err(TaskError::Unavailable(error)) => (later(chain(error.as_ref()), attempts - 1), Weather::Down),
+            Err(TaskError::Retry(error)) if attempts < self.retry.max_attempts => {
+                (later(chain(error.as_ref()), attempts), Weather::Fair)
+            }
+            Err(TaskError::Retry(error)) => {
+                (Outcome::Failed { error: chain(error.as_ref()), attempts, exhausted: true }, Weather::Fair)
+            }
+            Err(TaskError::Fail(error)) => {
+                (Outcome::Failed { error: chain(error.as_ref()), attempts, exhausted: false }, Weather::Fair)
+            }
+        }
+    }
+
+    /// Records the outcome and finishes or reschedules the job in one transaction, if the lease is still this worker's.
+    async fn finish(&self, job: &Job, outcome: Outcome<T::Done>, weather: Weather) -> Result<(), HandlerError> {
+        let mut tx = self.outbox.begin().await?;
+        let mine = if let Outcome::Retrying { error, attempts, .. } = &outcome {
+            // While everything is down the worker itself waits; the job is due as soon as it looks again.
+            let delay = if weather == Weather::Down { Duration::ZERO } else { self.retry.delay(*attempts) };
+            sqlx::query!(
+                "update messaging.job set lease = null, last_error = $4, attempts = $5, due_at = now() + make_interval(secs => $6)
+                 where task = $1 and id = $2 and lease = $3",
+                T::NAME,
+                job.id,
+                job.lease,
+                error,
+                i32::try_from(*attempts).unwrap_or(i32::MAX),
+                delay.as_secs_f64(),
+            )
+            .execute(&mut *tx)
+            .await?
+        } else {
+            sqlx::query!(
+                "delete from messaging.job where task = $1 and id = $2 and lease = $3",
+                T::NAME,
+                job.id,
+                job.lease,
+            )
+            .execute(&mut *tx)
+            .await?
+        };
+        if mine.rows_affected() == 0 {
+            return Err(HandlerError::retry("the lease has passed to another worker"));
+        }
+        self.task.record(job, outcome, &mut tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,18 @@
+//! The guarantees of this crate, one test each, on a real PostgreSQL and a real RabbitMQ.
+//!
+//! Each test names in its comment the switch (`src/mutants.rs`) that takes its guarantee away and makes it fail; `cargo dev test --mutants`
+//! runs every test with its switch and fails when one passes.
+
+mod consuming;
+mod failing;
+mod ordering;
+mod outages;
+mod processes;
+mod publishing;
+mod replaying;
+mod scheduling;
+mod shutdown;
+mod support;
+mod topology;
+mod tracing_context;
+mod working;

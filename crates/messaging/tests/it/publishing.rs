@@ -1,0 +1,244 @@
+//! From the commit to the broker.
+
+use messaging::{Progress, PublishError, Relay};
+use testkit::eventually;
+
+use crate::support::*;
+
+/// Switch: `rollback`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_publishes_nothing() {
+    let stage = stage().await;
+    let mut tx = stage.outbox.begin().await.unwrap();
+    tx.publish(&moved("p-1", 1)).unwrap();
+    drop(tx);
+    publish(&stage.outbox, "p-2", 1).await;
+
+    let flow = Flow::start(&stage, Record::always());
+    eventually("the committed one arrives", async || effects(&stage).await >= 1).await;
+    flow.settle(&stage).await;
+    assert_eq!(steps(&stage, "p-1").await, [0_i64; 0]);
+    assert_eq!(stage.count("select count(*) from messaging.journal where key = 'p-1'").await, 0);
+}
+
+/// Switch: `settle-after-confirm`. The broker refuses this user's connections until it is let in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_publishes_once_the_broker_is_back() {
+    let stage = stage().await;
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    let running = Running::relay(&relay);
+    publish(&stage.outbox, "p-0", 1).await;
+    eventually("the relay works", async || pending(&stage).await == 0).await;
+
+    // A full queue that rejects: the nearest thing to a broker that is there and takes nothing.
+    stage.vhost.set_policy("parcels", serde_json::json!({ "max-length": 1, "overflow": "reject-publish" })).await;
+    let connections = async || stage.vhost.kill_connections().await;
+    eventually("its connections are cut", async || connections().await > 0).await;
+    for step in 1..=20 {
+        publish(&stage.outbox, &format!("p-{step}"), 1).await;
+    }
+    stage.vhost.clear_policy().await;
+    eventually("everything is with the broker", async || pending(&stage).await == 0).await;
+    running.stop().await;
+
+    let flow = Flow::start(&stage, Record::always());
+    eventually("every effect is there", async || effects(&stage).await == 21).await;
+    flow.settle(&stage).await;
+}
+
+/// Switch: `inbox`. Both copies reach the consumer; the effect happens once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_between_confirm_and_settle_sends_again_and_the_inbox_absorbs_it() {
+    let stage = stage().await;
+    publish(&stage.outbox, "p-1", 1).await;
+    publish(&stage.outbox, "p-2", 1).await;
+    let flow = Flow::start(&stage, Record::always());
+    eventually("the effects are there", async || effects(&stage).await == 2).await;
+    eventually("the outbox is empty", async || pending(&stage).await == 0).await;
+
+    send_everything_again(&stage).await;
+    publish(&stage.outbox, "p-3", 1).await;
+    eventually("the third one is there", async || !steps(&stage, "p-3").await.is_empty()).await;
+    eventually("the copies are sent", async || pending(&stage).await == 0).await;
+    publish(&stage.outbox, "p-1", 2).await;
+    publish(&stage.outbox, "p-2", 2).await;
+    eventually("what came after the copies is there", async || effects(&stage).await >= 5).await;
+    flow.settle(&stage).await;
+    assert_eq!(steps(&stage, "p-1").await, [1, 2]);
+    assert_eq!(steps(&stage, "p-2").await, [1, 2]);
+}
+
+/// Switch: `leases`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_relays_never_work_one_lane_and_a_stalled_relays_lanes_move() {
+    let mut stage = stage().await;
+    let first = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    let second = Relay::with_options(&stage.outbox, &another_broker(&stage), relay_options());
+    let rounds = 200;
+    for n in 0..rounds {
+        publish(&stage.outbox, &format!("p-{n}"), 1).await;
+    }
+    // The first takes every lane, and stalls: it does not renew.
+    let taken = first.run_once().await.unwrap().published;
+    assert!(taken > 0);
+    assert_eq!(second.run_once().await.unwrap(), Progress::default(), "it holds no lane, so it publishes nothing");
+
+    eventually("the lanes move when the lease has passed", async || second.run_once().await.unwrap().published > 0).await;
+    // The stalled one wakes up with lanes that are no longer its own.
+    while second.run_once().await.unwrap().published > 0 {}
+    assert_eq!(pending(&stage).await, 0);
+    assert_eq!(stage.count("select count(*) from messaging.journal").await, rounds);
+    assert_eq!(
+        stage.count("select count(distinct holder) from messaging.relay_lane where expires_at > now()").await,
+        1,
+        "the silent relay counts as dead"
+    );
+    stage.expect_leftovers();
+}
+
+/// Switch: `returns`, and `return-ids` for the neighbours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unroutable_event_is_held_and_its_neighbours_are_not_blamed() {
+    // Bound by lane, so that one lane's binding can be taken away.
+    let mut service = parcels(&[<ParcelMoved as messaging::Event>::TYPE]);
+    service.subscriptions[0].partitions = 2;
+    let stage = testkit::Stage::new("parcels", &[service.clone()]).await;
+    let lane_of = |n: i32| messaging::lane(&format!("p-{n}"));
+    stage.vhost.unbind("parcels.0", &format!("parcels.v1.ParcelMoved.{}", 4)).await;
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+
+    // Many small windows: lapin pins a return on the wrong confirm in a few of a hundred.
+    let mut unroutable = 0;
+    for batch in 0..60 {
+        let mut tx = stage.outbox.begin().await.unwrap();
+        for n in batch * 50..(batch + 1) * 50 {
+            tx.publish(&moved(&format!("p-{n}"), 1)).unwrap();
+            unroutable += i64::from(lane_of(n) == 4);
+        }
+        tx.commit().await.unwrap();
+        relay.run_once().await.unwrap();
+    }
+    while relay.run_once().await.unwrap().published > 0 {}
+
+    assert!(unroutable > 50);
+    assert_eq!(pending(&stage).await, unroutable);
+    assert_eq!(stage.count("select count(*) from messaging.outbox where lane <> 4").await, 0);
+    assert_eq!(stage.count("select count(*) from messaging.outbox_hold where reason = 'unroutable' and lane = 4").await, unroutable);
+
+    // The binding appears, and what was held goes out by itself.
+    stage.vhost.import().await;
+    stage.outbox.retry_held().await.unwrap();
+    eventually("what was held is published", async || {
+        relay.run_once().await.unwrap();
+        pending(&stage).await == 0
+    })
+    .await;
+    assert_eq!(stage.count("select count(*) from messaging.outbox_hold").await, 0);
+}
+
+/// An event that may go unheard counts as published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_optional_event_without_subscribers_is_published() {
+    let stage = stage().await;
+    let mut tx = stage.outbox.begin().await.unwrap();
+    tx.publish(&ParcelSeen { parcel_id: "p-1".into() }).unwrap();
+    tx.commit().await.unwrap();
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    assert_eq!(relay.run_once().await.unwrap(), Progress { published: 1, held: 0, left: 0 });
+}
+
+/// Switch: `confirm-deadline`. The broker is silent in the middle of a window.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_confirm_that_never_comes_settles_nothing_of_the_window() {
+    let mut stage = stage().await;
+    let proxy = testkit::AmqpProxy::start(&stage.vhost.url_for("parcels")).await;
+    let broker = messaging::Broker::connect(messaging::BrokerOptions::new(proxy.url(), "parcels"));
+    let relay = Relay::with_options(&stage.outbox, &broker, relay_options());
+    publish(&stage.outbox, "p-0", 1).await;
+    assert_eq!(relay.run_once().await.unwrap().published, 1);
+
+    for n in 1..=30 {
+        publish(&stage.outbox, &format!("p-{n}"), 1).await;
+    }
+    // Everything reaches the broker, nothing comes back from now on but the opening of the channel.
+    proxy.swallow_confirms();
+    let lost = relay.run_once().await;
+    assert!(proxy.swallowed() > 0, "the fault bit");
+    assert!(lost.is_err(), "{lost:?}");
+    assert_eq!(pending(&stage).await, 30, "the fate of the whole window is unknown");
+
+    proxy.heal();
+    eventually("the same ids are published again", async || {
+        let _ = relay.run_once().await;
+        pending(&stage).await == 0
+    })
+    .await;
+    let queue = || async { stage.vhost.get(&format!("queues/{}/parcels", stage.vhost.name)).await["messages"].as_i64().unwrap_or(0) };
+    eventually("the broker has both copies", async || queue().await >= 61).await;
+    let flow = Flow::start(&stage, Record::always());
+    eventually("each has its effect once", async || effects(&stage).await == 31).await;
+    flow.settle(&stage).await;
+    assert_eq!(effects(&stage).await, 31);
+    stage.expect_leftovers();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_too_large_or_has_no_key_is_refused_before_the_commit() {
+    let stage = stage().await;
+    let mut tx = stage.outbox.begin().await.unwrap();
+    let large = ParcelMoved { label: vec![0; messaging::MAX_PAYLOAD_BYTES], ..moved("p-1", 1) };
+    assert!(matches!(tx.publish(&large), Err(PublishError::TooLarge { bytes, .. }) if bytes > messaging::MAX_PAYLOAD_BYTES));
+    assert!(matches!(tx.publish(&moved("", 1)), Err(PublishError::EmptyKey { .. })));
+    tx.commit().await.unwrap();
+    assert_eq!(pending(&stage).await, 0);
+}
+
+/// The order of sequence numbers is the order of commits, also when an earlier position commits later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_commits_late_is_not_skipped() {
+    let stage = stage().await;
+    let mut slow = stage.outbox.begin().await.unwrap();
+    sqlx::query("insert into effect (parcel_id, step, attempt, late, message_id) values ('x', 0, 0, false, gen_random_uuid())")
+        .execute(&mut *slow)
+        .await
+        .unwrap();
+    // Draws an earlier position than everything below, and commits after it.
+    sqlx::query(
+        "insert into messaging.outbox (lane, position, message_id, type, key, seq, payload, context, required, sensitive, deadline, occurred_at)
+         values (0, nextval('messaging.outbox_position'), gen_random_uuid(), 'parcels.v1.ParcelMoved', 'slow', 1, '', '{}', true, false, false, now())",
+    )
+    .execute(&mut *slow)
+    .await
+    .unwrap();
+    for n in 0..20 {
+        publish(&stage.outbox, &format!("p-{n}"), 1).await;
+    }
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    while relay.run_once().await.unwrap().published > 0 {}
+    assert_eq!(stage.count("select count(*) from messaging.journal").await, 20);
+    slow.commit().await.unwrap();
+    relay.run_once().await.unwrap();
+    assert_eq!(stage.count("select count(*) from messaging.journal where key = 'slow'").await, 1);
+    assert_eq!(pending(&stage).await, 0);
+}
+
+/// A commit rings the relay of another process: nobody waits for a poll.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_wakes_the_relay_of_another_process() {
+    let stage = stage().await;
+    // A poll of an hour: only a ring can explain what follows.
+    let options = messaging::RelayOptions { poll: std::time::Duration::from_secs(3600), ..relay_options() };
+    let running = Running::relay(&Relay::with_options(&stage.outbox, &stage.broker, options));
+    publish(&stage.outbox, "p-1", 1).await;
+    eventually("the relay publishes", async || pending(&stage).await == 0).await;
+
+    // Another process: an outbox whose relay holds no lanes, because the first one has them all.
+    let elsewhere = messaging::Outbox::new(stage.database.pool.clone(), "parcels");
+    let idle = Running::relay(&Relay::with_options(&elsewhere, &another_broker(&stage), options));
+    for n in 2..40 {
+        publish(&elsewhere, &format!("p-{n}"), 1).await;
+    }
+    eventually("whoever holds the lanes has heard of it", async || pending(&stage).await == 0).await;
+    idle.stop().await;
+    running.stop().await;
+}

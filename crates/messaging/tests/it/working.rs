@@ -1,0 +1,157 @@
+//! Work outside Postgres.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use messaging::{HandlerError, Job, Outcome, OutboxTransaction, RetryPolicy, Task, TaskError, Worker};
+use testkit::eventually;
+use uuid::Uuid;
+
+use crate::support::*;
+
+type Script = dyn Fn(&Job) -> Result<&'static str, TaskError> + Send + Sync;
+
+/// Does what its script says, and records the outcome and an event.
+#[derive(Clone)]
+struct Deliver {
+    script: Arc<Script>,
+    recorded: Arc<Mutex<Vec<String>>>,
+}
+
+impl Deliver {
+    fn when(script: impl Fn(&Job) -> Result<&'static str, TaskError> + Send + Sync + 'static) -> Self {
+        Self { script: Arc::new(script), recorded: Arc::default() }
+    }
+
+    fn recorded(&self) -> Vec<String> {
+        self.recorded.lock().unwrap().clone()
+    }
+}
+
+impl Task for Deliver {
+    const NAME: &'static str = "deliver";
+    type Done = &'static str;
+
+    async fn perform(&self, job: &Job) -> Result<&'static str, TaskError> {
+        (self.script)(job)
+    }
+
+    async fn record(&self, job: &Job, outcome: Outcome<&'static str>, tx: &mut OutboxTransaction) -> Result<(), HandlerError> {
+        let line = match outcome {
+            Outcome::Done(done) => {
+                tx.publish(&moved(&job.id.to_string(), i64::from(job.attempt)))?;
+                format!("done {done} at {}", job.attempt)
+            }
+            Outcome::Retrying { error, attempts, .. } => format!("retrying {error} after {attempts}"),
+            Outcome::Failed { error, attempts, exhausted } => format!("failed {error} after {attempts} exhausted {exhausted}"),
+        };
+        self.recorded.lock().unwrap().push(line);
+        Ok(())
+    }
+}
+
+async fn enqueue(stage: &testkit::Stage) -> Uuid {
+    let id = Uuid::now_v7();
+    let mut tx = stage.outbox.begin().await.unwrap();
+    tx.enqueue(Deliver::NAME, id);
+    tx.commit().await.unwrap();
+    id
+}
+
+fn worker(stage: &testkit::Stage, task: &Deliver) -> Worker<Deliver> {
+    Worker::new(&stage.outbox, task.clone())
+        .retry(RetryPolicy::exponential(Duration::from_millis(10)).max_attempts(3))
+        .poll(Duration::from_millis(20))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_is_done_once_it_is_committed_and_its_outcome_is_recorded_with_its_event() {
+    let mut stage = stage().await;
+    let task = Deliver::when(|_| Ok("delivered"));
+    let running = Running::worker(&worker(&stage, &task));
+    let mut rolled_back = stage.outbox.begin().await.unwrap();
+    rolled_back.enqueue(Deliver::NAME, Uuid::now_v7());
+    drop(rolled_back);
+    enqueue(&stage).await;
+    eventually("it is done", async || stage.count("select count(*) from messaging.job").await == 0).await;
+    running.stop().await;
+    assert_eq!(task.recorded(), ["done delivered at 1"]);
+    assert_eq!(pending(&stage).await, 1, "the event of the outcome");
+    stage.expect_leftovers();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_work_is_tried_again_up_to_its_limit_and_refused_work_is_not() {
+    let stage = stage().await;
+    let task = Deliver::when(|job| match job.attempt {
+        1 => Err(TaskError::retry("busy")),
+        2 => Err(TaskError::retry("busier")),
+        _ => Err(TaskError::retry("busiest")),
+    });
+    let running = Running::worker(&worker(&stage, &task));
+    enqueue(&stage).await;
+    eventually("it is given up", async || stage.count("select count(*) from messaging.job").await == 0).await;
+    running.stop().await;
+    assert_eq!(
+        task.recorded(),
+        ["retrying busy after 1", "retrying busier after 2", "failed busiest after 3 exhausted true"]
+    );
+
+    let task = Deliver::when(|_| Err(TaskError::fail("no such address")));
+    let running = Running::worker(&worker(&stage, &task));
+    enqueue(&stage).await;
+    eventually("it is given up", async || stage.count("select count(*) from messaging.job").await == 0).await;
+    running.stop().await;
+    assert_eq!(task.recorded(), ["failed no such address after 1 exhausted false"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_is_down_spends_no_attempts() {
+    let mut stage = stage().await;
+    let tries = Arc::new(AtomicU32::new(0));
+    let task = Deliver::when({
+        let tries = tries.clone();
+        move |job| match tries.fetch_add(1, Ordering::SeqCst) {
+            0 | 1 => Err(TaskError::unavailable("closed")),
+            _ if job.attempt == 1 => Ok("delivered"),
+            _ => Err(TaskError::fail("an attempt was spent")),
+        }
+    });
+    let running = Running::worker(&worker(&stage, &task));
+    enqueue(&stage).await;
+    eventually("it is done", async || stage.count("select count(*) from messaging.job").await == 0).await;
+    running.stop().await;
+    assert_eq!(task.recorded().last().unwrap(), "done delivered at 1");
+    stage.expect_leftovers();
+}
+
+/// A worker that dies loses its lease, and the work is done by another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_of_a_dead_worker_is_taken_over() {
+    let mut stage = stage().await;
+    let id = enqueue(&stage).await;
+    stage
+        .execute(&format!(
+            "update messaging.job set attempts = 1, lease = gen_random_uuid(), due_at = now() + interval '1 hour' where id = '{id}'"
+        ))
+        .await;
+    let task = Deliver::when(|_| Ok("delivered"));
+    let running = Running::worker(&worker(&stage, &task));
+    let other = enqueue(&stage).await;
+    eventually("the free one is done", async || {
+        stage.count(&format!("select count(*) from messaging.job where id = '{other}'")).await == 0
+    })
+    .await;
+    assert_eq!(stage.count("select count(*) from messaging.job").await, 1, "a lease is respected");
+    // The hour has passed.
+    stage.execute("update messaging.job set due_at = now()").await;
+    eventually("it is taken over", async || stage.count("select count(*) from messaging.job").await == 0).await;
+    running.stop().await;
+    assert_eq!(task.recorded(), ["done delivered at 1", "done delivered at 2"]);
+    stage.expect_leftovers();
+}

@@ -1,0 +1,301 @@
+//! What happens around every request: its span, its metrics, its limits, and an explanation for every failure. One
+//! middleware, from the arrival of the head to the last byte of the answer.
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use actix_web::{
+    Error, HttpRequest, HttpResponse, ResponseError as _,
+    body::{BodySize, BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    error::{InternalError, PayloadError},
+    http::{
+        Method, StatusCode,
+        header::{self, HeaderMap, HeaderName, HeaderValue},
+    },
+    middleware::Next,
+    web::Bytes,
+};
+use futures_util::FutureExt as _;
+use opentelemetry::{
+    global,
+    propagation::Extractor,
+    trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
+};
+use tracing::{Instrument as _, Span, field::Empty};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::{Problem, body, connection::Connection, route::Route, server::Shared};
+
+/// Help texts for the metrics of this crate.
+pub(crate) fn describe_metrics() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_histogram!(
+        "http_server_request_duration_seconds",
+        Unit::Seconds,
+        "From the head of a request to the last byte of its answer."
+    );
+    describe_gauge!("http_server_active_requests", "Requests that are being answered.");
+    describe_gauge!("http_server_open_connections", "Open connections.");
+    describe_counter!(
+        "http_server_head_timeouts_total",
+        "Connections closed because a request head did not arrive in time."
+    );
+}
+
+/// The middleware.
+pub(crate) async fn exchange(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let route = Route::of(&request);
+    let span = server_span(&request, &route);
+    let exchange = Exchange::begin(route, &span, request.conn_data::<Arc<Connection>>().cloned());
+    // A HEAD is answered as its GET; the HTTP implementation leaves the body out.
+    if request.method() == Method::HEAD {
+        request.head_mut().method = Method::GET;
+    }
+    answer(request, next, exchange).instrument(span).await
+}
+
+async fn answer(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+    exchange: Exchange,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let outcome = match exchange.admit(&mut request) {
+        Err(problem) => Ok(request.into_response(problem.error_response())),
+        Ok(()) => match AssertUnwindSafe(async { next.call(request).await })
+            .catch_unwind()
+            .await
+        {
+            Ok(outcome) => outcome.map(ServiceResponse::map_into_boxed_body),
+            // The panic hook has logged it, with the ids of this request.
+            Err(_panic) => Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into()),
+        },
+    };
+    match outcome {
+        Ok(response) => {
+            let (request, response) = response.into_parts();
+            let response = explained(response, Some(&request));
+            Ok(ServiceResponse::new(request, exchange.finish(response)))
+        }
+        // The request is gone with the failed service; actix makes the answer from the error.
+        Err(error) => {
+            let response = exchange.finish(explained(error.error_response(), None));
+            Err(InternalError::from_response(error, response).into())
+        }
+    }
+}
+
+/// One request and its answer. Ends when the last byte of the answer is handed over, or when the client is gone.
+struct Exchange {
+    route: Route,
+    span: Span,
+    connection: Option<Arc<Connection>>,
+    started: Instant,
+    status: Option<StatusCode>,
+}
+
+impl Exchange {
+    fn begin(route: Route, span: &Span, connection: Option<Arc<Connection>>) -> Self {
+        metrics::gauge!("http_server_active_requests").increment(1.0);
+        Self {
+            route,
+            span: span.clone(),
+            connection,
+            started: Instant::now(),
+            status: None,
+        }
+    }
+
+    /// Refuses what is over a limit before a handler sees it.
+    fn admit(&self, request: &mut ServiceRequest) -> Result<(), Problem> {
+        if self.connection.as_ref().is_some_and(|connection| !connection.begin()) {
+            return Err(Problem::of_status(StatusCode::REQUEST_TIMEOUT));
+        }
+        let Some(options) = Shared::of(request.request()).map(|shared| shared.options.clone()) else {
+            return Ok(());
+        };
+        if head_bytes(request) > options.max_head_bytes {
+            return Err(Problem::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+        }
+        body::limit(request, &options)
+    }
+
+    fn finish(mut self, response: HttpResponse) -> HttpResponse {
+        let status = response.status();
+        self.status = Some(status);
+        // The only integer type of OpenTelemetry.
+        let code = i64::from(status.as_u16());
+        self.span.record("http.response.status_code", code);
+        if status.is_server_error() {
+            self.span.record("error.type", status.as_str());
+            self.span.record("otel.status_code", "ERROR");
+        }
+        let mut response = response;
+        let headers = response.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(value) = telemetry::traceparent().and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert(HeaderName::from_static("traceparent"), value);
+        }
+        response.map_body(|_, body| BoxBody::new(Tracked { body, exchange: self }))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        // 499: no answer, the client went away first (the number that nginx gives it).
+        let status = self.status.map_or(499, |status| status.as_u16());
+        let Route { method, .. } = self.route;
+        let route = self.route.label().to_owned();
+        metrics::gauge!("http_server_active_requests").decrement(1.0);
+        self.span.in_scope(|| {
+            if self.route.is_operations() {
+                tracing::debug!(method, route, status, seconds, "answered");
+            } else {
+                tracing::info!(method, route, status, seconds, "answered");
+            }
+        });
+        metrics::histogram!("http_server_request_duration_seconds", "method" => method, "route" => route, "status" => status.to_string())
+            .record(seconds);
+        if let Some(connection) = &self.connection {
+            connection.end();
+        }
+    }
+}
+
+/// The body of an answer; keeps the exchange open, and its span current, until it has been sent.
+struct Tracked {
+    body: BoxBody,
+    exchange: Exchange,
+}
+
+impl MessageBody for Tracked {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let Self { body, exchange } = &mut *self;
+        exchange.span.in_scope(|| Pin::new(body).poll_next(cx))
+    }
+}
+
+/// The span of the request, in the trace of the caller if it names one. Named as the HTTP semantic conventions want it;
+/// the client's address is not recorded.
+fn server_span(request: &ServiceRequest, route: &Route) -> Span {
+    let span = tracing::info_span!(
+        "http request",
+        otel.name = route.span_name(),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = route.method,
+        http.route = route.pattern,
+        http.response.status_code = Empty,
+        url.path = route.path,
+        url.scheme = "http",
+        user_agent.original = route.user_agent,
+        error.type = Empty,
+    );
+    let mut parent = global::get_text_map_propagator(|propagator| propagator.extract(&Headers(request.headers())));
+    if route.is_operations() && !parent.span().span_context().is_valid() {
+        parent = parent.with_remote_span_context(unsampled());
+    }
+    let _disabled = span.set_parent(parent);
+    span
+}
+
+/// A parent that says: do not record. Probes come every few seconds; their answers have ids all the same.
+fn unsampled() -> SpanContext {
+    let id = uuid::Uuid::new_v4();
+    let (trace_id, span_id) = (id.as_u128(), id.as_u64_pair().1);
+    SpanContext::new(
+        TraceId::from(trace_id),
+        SpanId::from(span_id),
+        TraceFlags::NOT_SAMPLED,
+        true,
+        TraceState::NONE,
+    )
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(|value| value.to_str().ok())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+/// About what the client sent as the head; the HTTP implementation itself stops at 128 KiB and 96 headers.
+fn head_bytes(request: &ServiceRequest) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = request
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    target + headers.sum::<usize>()
+}
+
+/// Turns an error answer that is no JSON into a problem: actix's own extractors and routes answer in text, or in nothing.
+fn explained(response: HttpResponse, request: Option<&HttpRequest>) -> HttpResponse {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) || is_json(response.headers()) {
+        return response;
+    }
+    let shared = request.and_then(Shared::of);
+    let problem = match response.error() {
+        Some(error) if let Some(error) = error.as_error::<PayloadError>() => {
+            body::problem(error, shared.map(|shared| shared.options.max_body_bytes))
+        }
+        Some(error) if status.is_client_error() => {
+            Problem::of_status(status).detail(format!("The request is not valid: {error}."))
+        }
+        _ => Problem::of_status(status),
+    };
+    let mut explained = problem.error_response();
+    for (name, value) in response.headers() {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            explained.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = allow(request, explained.headers());
+        explained.headers_mut().insert(header::ALLOW, allow);
+    }
+    explained
+}
+
+/// actix names the methods of a resource, and leaves them out when handlers were registered one by one: then the documentation has them.
+fn allow(request: Option<&HttpRequest>, headers: &HeaderMap) -> HeaderValue {
+    if let Some(methods) = headers.get(header::ALLOW).and_then(|value| value.to_str().ok()) {
+        let with_head = methods.replace("GET", "GET, HEAD");
+        return HeaderValue::try_from(with_head).unwrap_or_else(|_| HeaderValue::from_static(""));
+    }
+    let documented = request.and_then(|request| {
+        let pattern = request.resource_map().match_pattern(request.path())?;
+        Shared::of(request)?.allowed_methods.get(&pattern)
+    });
+    let methods = documented.map_or("", String::as_str);
+    HeaderValue::from_str(methods).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    content_type.starts_with("application/json") || content_type.starts_with(crate::problem::CONTENT_TYPE)
+}

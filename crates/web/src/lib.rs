@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+
+pub mod auth;
+mod body;
+mod client_addr;
+mod connection;
+mod exchange;
+mod extract;
+mod health;
+mod openapi;
+mod options;
+pub mod page;
+mod problem;
+mod route;
+mod server;
+mod stop;
+
+pub use client_addr::ClientAddr;
+pub use extract::{Json, Path, Query};
+pub use health::Readiness;
+pub use options::HttpOptions;
+pub use page::Page;
+pub use problem::{FieldError, Problem, ProblemBody};
+pub use server::{BoundServer, Server};
+pub use stop::stop_signal;

@@ -1,0 +1,99 @@
+//! The service's OpenAPI document, completed by what every service has, at `/openapi.json`; and a page to read it, at
+//! `/docs`, whose files are all in this binary.
+
+use std::collections::BTreeMap;
+
+use actix_web::{
+    HttpResponse,
+    http::header,
+    web::{Data, ServiceConfig, get, resource},
+};
+use utoipa::{
+    Modify, OpenApi as _,
+    openapi::{
+        OpenApi, PathItem,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::{health, server::Shared};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    paths(health::livez, health::readyz, health::metrics),
+    components(schemas(crate::ProblemBody, crate::FieldError)),
+    modifiers(&Bearer)
+)]
+struct Common;
+
+/// The security scheme `bearer`, for `security(("bearer" = []))` on operations.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, openapi: &mut OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .build();
+        openapi
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+pub(crate) fn complete(openapi: OpenApi) -> OpenApi {
+    openapi.merge_from(Common::openapi())
+}
+
+/// The `Allow` header of each documented path.
+pub(crate) fn allowed_methods(openapi: &OpenApi) -> BTreeMap<String, String> {
+    let allow = |item: &PathItem| {
+        let methods = [
+            (item.get.is_some(), "GET, HEAD"),
+            (item.post.is_some(), "POST"),
+            (item.put.is_some(), "PUT"),
+            (item.patch.is_some(), "PATCH"),
+            (item.delete.is_some(), "DELETE"),
+        ];
+        methods
+            .into_iter()
+            .filter_map(|(there, name)| there.then_some(name))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let ours = ["/openapi.json", "/docs", "/docs/{_:.*}"].map(|path| (path.to_owned(), "GET, HEAD".to_owned()));
+    openapi
+        .paths
+        .paths
+        .iter()
+        .map(|(path, item)| (path.clone(), allow(item)))
+        .chain(ours)
+        .collect()
+}
+
+pub(crate) fn configure(config: &mut ServiceConfig) {
+    let page = SwaggerUi::new("/docs/{_:.*}").config(
+        // By default the page sends the document to a validator on the internet.
+        Config::from("/openapi.json")
+            .validator_url("none")
+            .display_request_duration(true),
+    );
+    config
+        .service(resource("/openapi.json").route(get().to(document)))
+        .service(resource("/docs").route(get().to(to_page)))
+        .service(page);
+}
+
+async fn document(shared: Data<Shared>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("application/json")
+        .body(shared.openapi.clone())
+}
+
+async fn to_page() -> HttpResponse {
+    HttpResponse::PermanentRedirect()
+        .insert_header((header::LOCATION, "/docs/"))
+        .finish()
+}

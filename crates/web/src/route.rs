@@ -1,0 +1,124 @@
+//! Which route a request is for, as a name that is safe in traces and metrics: bounded in number, without secrets.
+
+use actix_web::{
+    dev::ServiceRequest,
+    http::{Method, header},
+};
+
+/// The label of requests to paths that do not exist; the paths themselves come from outside and are without number.
+const UNMATCHED: &str = "unmatched";
+/// Path parameters with these names are credentials and must not be recorded.
+const SECRET_PARAMETERS: [&str; 4] = ["token", "secret", "code", "key"];
+/// Asked every few seconds by machines: they are answered, but not recorded as traces and not logged.
+const OPERATIONS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+const MAX_RECORDED_CHARS: usize = 256;
+
+/// The route of a request and what may be recorded about it.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) method: &'static str,
+    /// The pattern, such as `/users/{id}`; `None` if there is none.
+    pub(crate) pattern: Option<String>,
+    /// The path without secrets, bounded.
+    pub(crate) path: String,
+    pub(crate) user_agent: Option<String>,
+}
+
+impl Route {
+    /// The pattern is looked up before routing, so that the span has its name, and is sampled, with it.
+    pub(crate) fn of(request: &ServiceRequest) -> Self {
+        let pattern = request.resource_map().match_pattern(request.path());
+        let user_agent = request.headers().get(header::USER_AGENT);
+        Self {
+            method: bounded_method(request.method()),
+            path: bounded(&without_secrets(request.path(), pattern.as_deref())),
+            pattern,
+            user_agent: user_agent.and_then(|value| value.to_str().ok()).map(bounded),
+        }
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        self.pattern.as_deref().unwrap_or(UNMATCHED)
+    }
+
+    /// `{METHOD} {route}`, or only the method when no route matches (HTTP semantic conventions).
+    pub(crate) fn span_name(&self) -> String {
+        match &self.pattern {
+            Some(pattern) => format!("{} {pattern}", self.method),
+            None => self.method.to_owned(),
+        }
+    }
+
+    pub(crate) fn is_operations(&self) -> bool {
+        OPERATIONS.contains(&self.label())
+    }
+}
+
+/// Methods are free text in HTTP; unknown ones are one value (`_OTHER`, HTTP semantic conventions).
+fn bounded_method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "CONNECT" => "CONNECT",
+        "TRACE" => "TRACE",
+        _ => "_OTHER",
+    }
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().take(MAX_RECORDED_CHARS).collect()
+}
+
+fn without_secrets(path: &str, pattern: Option<&str>) -> String {
+    let Some(pattern) = pattern.filter(|pattern| pattern.contains('{')) else {
+        return path.to_owned();
+    };
+    let mut patterns = pattern.split('/');
+    let segments = path.split('/').map(|segment| {
+        let parameter = patterns
+            .next()
+            .and_then(|pattern| pattern.strip_prefix('{'))
+            .unwrap_or_default();
+        let name = parameter.split(['}', ':']).next().unwrap_or_default();
+        if SECRET_PARAMETERS.contains(&name) {
+            "REDACTED"
+        } else {
+            segment
+        }
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_in_the_path_is_not_recorded() {
+        let pattern = Some("/password-resets/{token}");
+        assert_eq!(
+            without_secrets("/password-resets/s3cr3t", pattern),
+            "/password-resets/REDACTED"
+        );
+        let pattern = Some("/a/{token:[a-z]+}/b/{id}");
+        assert_eq!(without_secrets("/a/s3cr3t/b/7", pattern), "/a/REDACTED/b/7");
+    }
+
+    #[test]
+    fn other_paths_are_recorded_as_they_are() {
+        assert_eq!(without_secrets("/users/7", Some("/users/{id}")), "/users/7");
+        assert_eq!(without_secrets("/tokens", Some("/tokens")), "/tokens");
+        assert_eq!(without_secrets("/nowhere", None), "/nowhere");
+    }
+
+    #[test]
+    fn made_up_methods_are_one_label() {
+        let method = Method::from_bytes(b"BREW").unwrap();
+        assert_eq!(bounded_method(&method), "_OTHER");
+    }
+}

@@ -1,0 +1,12 @@
+//! What a client sees: a real server on a free port, real connections.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod app;
+mod auth;
+mod bodies;
+mod health;
+mod limits;
+mod routes;
+mod stopping;
+mod traces;

@@ -1,0 +1,74 @@
+//! What the API can answer instead of a result, and how it is said (RFC 9457).
+
+use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use thiserror::Error;
+use web::Problem;
+
+use crate::notification::NotResendable;
+
+/// Why a request has no result.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    /// There is none that the asker may see.
+    #[error("no such notification")]
+    NotFound,
+    /// It cannot be sent again.
+    #[error("not resendable: {0:?}")]
+    NotResendable(NotResendable),
+    /// `If-Match` names another version than the current one.
+    #[error("changed meanwhile")]
+    Changed,
+    /// Our database failed.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    /// Something in the request is not valid.
+    #[error(transparent)]
+    Request(#[from] Problem),
+}
+
+impl Error {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::NotFound => Problem::not_found("There is no notification with this id, or it is not yours."),
+            Self::NotResendable(why) => {
+                Problem::new(StatusCode::CONFLICT, "not-resendable", "It cannot be sent again").detail(advice(*why))
+            }
+            Self::Changed => Problem::new(StatusCode::PRECONDITION_FAILED, "changed", "It has changed meanwhile")
+                .detail("Get it again, look at its state, and repeat the request with its new ETag in If-Match."),
+            Self::Database(error) => Problem::internal(error),
+            // Answered as it is.
+            Self::Request(problem) => Problem::new(problem.status(), "invalid", "The request is not valid"),
+        }
+    }
+}
+
+fn advice(why: NotResendable) -> &'static str {
+    match why {
+        NotResendable::Pending => "It is still on its way. Wait until it is sent, bounced or failed.",
+        NotResendable::LinkGone => {
+            "Its link ran out, or was erased when it was sent. Have the user ask for a new one: POST /email-verifications \
+             or POST /password-resets at the users service."
+        }
+        NotResendable::Over => {
+            "It expired or was cancelled, so it is no longer true. If the user still needs it, have them ask for a new \
+             one at the users service."
+        }
+        NotResendable::NoAddress => "The account was deleted, so there is no address to send it to.",
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Request(problem) => problem.status(),
+            error => error.problem().status(),
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        match self {
+            Self::Request(problem) => problem.error_response(),
+            error => error.problem().error_response(),
+        }
+    }
+}

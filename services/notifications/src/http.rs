@@ -1,0 +1,307 @@
+//! The API: what became of the mails, and sending one again. It sends nothing itself and never shows a token.
+#![expect(
+    unused_qualifications,
+    reason = "utoipa's expansion of `params` qualifies what is imported"
+)]
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{CACHE_CONTROL, ETAG, EntityTag, Header as _, IfMatch, IfNoneMatch, LOCATION},
+    web::{Data, ServiceConfig},
+};
+use chrono::{DateTime, Utc};
+use messaging::{Outbox, Task as _};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use utoipa::{IntoParams, OpenApi, ToSchema};
+use uuid::Uuid;
+use web::{
+    Page, Path, Problem, ProblemBody, Query,
+    auth::{Identity, Operator, Role, Verifier},
+};
+
+use crate::{
+    error::Error,
+    listing::Filter,
+    metrics,
+    notification::{NotResendable, Notification},
+    recipient::Recipient,
+    send_email::SendEmail,
+    state::{Failure, State, Template},
+};
+
+/// The routes with what they need.
+pub(crate) fn routes(verifier: Verifier, outbox: Outbox) -> impl Fn(&mut ServiceConfig) + Send + Sync + 'static {
+    move |config| {
+        config.app_data(Data::new(outbox.clone())).app_data(verifier.clone());
+        config.service(list).service(show).service(resend);
+    }
+}
+
+/// Their description.
+pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
+    #[derive(OpenApi)]
+    #[openapi(
+        info(
+            title = "notifications",
+            description = "E-mails that follow from events: what became of each, and sending one again."
+        ),
+        paths(list, show, resend),
+        components(schemas(NotificationView))
+    )]
+    struct Api;
+    Api::openapi()
+}
+
+/// A mail to somebody, and what became of it. Neither its address nor its link are shown.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Notification, example = json!({
+    "id": "5f0f7c1e-3c1a-5b7e-9a55-0f6f1c7b1a11",
+    "user_id": "0190163d-8694-739b-aea5-966c26f8ad91",
+    "template": "verify_email",
+    "state": "sent",
+    "attempts": 1,
+    "message_id": "<5f0f7c1e-3c1a-5b7e-9a55-0f6f1c7b1a11@postrider.example>",
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "occurred_at": "2026-11-23T09:10:11.120Z",
+    "created_at": "2026-11-23T09:10:11.140Z",
+    "updated_at": "2026-11-23T09:10:11.305Z",
+    "expires_at": "2026-11-24T09:10:11.120Z",
+    "sent_at": "2026-11-23T09:10:11.305Z"
+}))]
+struct NotificationView {
+    id: Uuid,
+    /// Whose mail it is.
+    user_id: Uuid,
+    template: Template,
+    state: State,
+    /// Why it is bounced or failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+    /// How often the mail server was asked to take it, since it was last queued.
+    attempts: i32,
+    /// What the mail server said last if it did not take it, without addresses and links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+    /// The `Message-ID` header of the mail: every attempt has the same one.
+    message_id: String,
+    /// The trace that the mail belongs to; also its `X-Trace-Id` header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    /// When it happened that the mail is about.
+    occurred_at: DateTime<Utc>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    /// It is not sent after this moment.
+    expires_at: DateTime<Utc>,
+    /// When the mail server took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent_at: Option<DateTime<Utc>>,
+}
+
+impl From<Notification> for NotificationView {
+    fn from(notification: Notification) -> Self {
+        Self {
+            id: notification.id,
+            user_id: notification.user_id,
+            template: notification.template,
+            state: notification.state,
+            failure: notification.failure,
+            attempts: notification.attempts,
+            last_error: notification.last_error,
+            message_id: notification.message_id,
+            trace_id: notification.trace_id,
+            occurred_at: notification.occurred_at,
+            created_at: notification.created_at,
+            updated_at: notification.updated_at,
+            expires_at: notification.expires_at,
+            sent_at: notification.sent_at,
+        }
+    }
+}
+
+/// Which notifications to list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// Only those in this state.
+    state: Option<State>,
+    /// Only this letter.
+    template: Option<Template>,
+    /// Only those of this person. Customers see their own in any case, and nobody else's.
+    user_id: Option<Uuid>,
+    /// Read by [`Page`]; named here so that everything else is refused: a misspelt filter must not show everything.
+    #[param(ignore)]
+    #[serde(rename = "limit")]
+    _limit: Option<IgnoredAny>,
+    /// As `_limit`.
+    #[param(ignore)]
+    #[serde(rename = "after")]
+    _after: Option<IgnoredAny>,
+}
+
+/// Where a page ends: the sort key of its last item.
+#[derive(Serialize, Deserialize)]
+struct Cursor(DateTime<Utc>, Uuid);
+
+/// Lists notifications, newest first: customers their own, operators everybody's.
+#[utoipa::path(
+    get, path = "/notifications", tag = "notifications", params(Wanted, Page), security(("bearer" = [])),
+    responses(
+        (status = 200, description = "A page of notifications.", body = [NotificationView],
+         headers(("Link" = String, description = "`rel=next`: the page after this one, if there is one."))),
+        (status = 400, description = "A parameter is unknown or not valid.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "The access token is missing or not valid.", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+#[actix_web::get("/notifications")]
+async fn list(
+    identity: Identity,
+    wanted: Query<Wanted>,
+    page: Page,
+    request: HttpRequest,
+    outbox: Data<Outbox>,
+) -> Result<HttpResponse, Error> {
+    let after: Option<Cursor> = page.after()?;
+    let filter = Filter {
+        reader: reader(identity),
+        user_id: wanted.user_id,
+        state: wanted.state,
+        template: wanted.template,
+    };
+    let mut db = outbox.pool().acquire().await?;
+    let after = after.map(|Cursor(created_at, id)| (created_at, id));
+    let mut found = filter.page(&mut db, after, page.limit() + 1).await?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header((CACHE_CONTROL, "private, no-cache"));
+    if found.len() > usize::try_from(page.limit()).unwrap_or(usize::MAX) {
+        found.pop();
+        if let Some(last) = found.last() {
+            response.insert_header(web::page::next_link(&request, &Cursor(last.created_at, last.id))?);
+        }
+    }
+    Ok(response.json(found.into_iter().map(NotificationView::from).collect::<Vec<_>>()))
+}
+
+/// Shows one notification.
+#[utoipa::path(
+    get, path = "/notifications/{id}", tag = "notifications", security(("bearer" = [])),
+    params(("id" = Uuid, Path, description = "The notification"),
+           ("If-None-Match" = Option<String>, Header, description = "The ETag of what you have")),
+    responses(
+        (status = 200, description = "The notification.", body = NotificationView,
+         headers(("ETag" = String, description = "The version of this representation."))),
+        (status = 304, description = "You have the current version."),
+        (status = 400, description = "The id is no UUID.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "The access token is missing or not valid.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "There is none with this id, or it is somebody else's.", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+#[actix_web::get("/notifications/{id}")]
+async fn show(
+    identity: Identity,
+    id: Path<Uuid>,
+    request: HttpRequest,
+    outbox: Data<Outbox>,
+) -> Result<HttpResponse, Error> {
+    let mut db = outbox.pool().acquire().await?;
+    let notification = Notification::load(&mut db, *id).await?;
+    let notification = notification.filter(|found| reader(identity).is_none_or(|user_id| user_id == found.user_id));
+    let notification = notification.ok_or(Error::NotFound)?;
+    let tag = etag(&notification);
+    let known = IfNoneMatch::parse(&request).is_ok_and(|tags| match tags {
+        IfNoneMatch::Any => request.headers().contains_key("if-none-match"),
+        IfNoneMatch::Items(tags) => tags.iter().any(|known| known.weak_eq(&tag)),
+    });
+    let mut response = if known {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
+    response
+        .insert_header((ETAG, tag))
+        .insert_header((CACHE_CONTROL, "private, no-cache"));
+    Ok(if known {
+        response.finish()
+    } else {
+        response.json(NotificationView::from(notification))
+    })
+}
+
+/// Sends a notification again. Only bounced, failed and sent ones, and letters with a link only as long as the link is
+/// known: it is erased when the letter was sent, and then the user asks for a new one at the users service.
+#[utoipa::path(
+    post, path = "/notifications/{id}/resend", tag = "notifications", security(("bearer" = [])),
+    params(("id" = Uuid, Path, description = "The notification"),
+           ("If-Match" = Option<String>, Header, description = "The ETag of what you decided upon")),
+    responses(
+        (status = 202, description = "It waits for its turn at the mail server again.", body = NotificationView,
+         headers(("Location" = String, description = "Where to look what became of it."),
+                 ("ETag" = String, description = "The version of this representation."))),
+        (status = 400, description = "The id is no UUID.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "The access token is missing or not valid.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "Only operators may do this.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "There is none with this id.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It cannot be sent again; `detail` says why and what to do instead.", body = ProblemBody, content_type = "application/problem+json",
+         example = json!({
+             "type": "urn:postrider:problem:not-resendable",
+             "title": "It cannot be sent again",
+             "status": 409,
+             "detail": "Its link ran out, or was erased when it was sent. Have the user ask for a new one: POST /email-verifications or POST /password-resets at the users service.",
+             "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
+         })),
+        (status = 412, description = "It is not in the version that If-Match names.", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+#[actix_web::post("/notifications/{id}/resend")]
+async fn resend(
+    _: Operator,
+    id: Path<Uuid>,
+    request: HttpRequest,
+    outbox: Data<Outbox>,
+) -> Result<HttpResponse, Error> {
+    let mut tx = outbox.begin().await?;
+    let mut notification = Notification::lock(&mut tx, *id).await?.ok_or(Error::NotFound)?;
+    expect_version(&request, &notification)?;
+    let now = Utc::now();
+    notification.resendable(now).map_err(Error::NotResendable)?;
+    if Recipient::load(&mut tx, notification.user_id).await?.is_none() {
+        return Err(Error::NotResendable(NotResendable::NoAddress));
+    }
+    notification
+        .queue_again(&mut tx, now, telemetry::current_trace_id())
+        .await?;
+    tx.enqueue(SendEmail::NAME, notification.id);
+    tx.commit().await?;
+    metrics::became(notification.template, State::Pending);
+    Ok(HttpResponse::Accepted()
+        .insert_header((LOCATION, format!("/notifications/{}", notification.id)))
+        .insert_header((ETAG, etag(&notification)))
+        .json(NotificationView::from(notification)))
+}
+
+/// Whose notifications somebody may see; `None`: everybody's.
+fn reader(identity: Identity) -> Option<Uuid> {
+    match identity.role {
+        Role::Customer => Some(identity.user_id),
+        Role::Operator => None,
+    }
+}
+
+fn etag(notification: &Notification) -> EntityTag {
+    EntityTag::new_strong(notification.version.to_string())
+}
+
+/// RFC 9110 §13.1.1: whoever names a version wants to change that one and no other.
+fn expect_version(request: &HttpRequest, notification: &Notification) -> Result<(), Error> {
+    if !request.headers().contains_key("if-match") {
+        return Ok(());
+    }
+    let tags =
+        IfMatch::parse(request).map_err(|_| Problem::bad_request("If-Match must hold ETags, or be left out."))?;
+    match tags {
+        IfMatch::Any => Ok(()),
+        IfMatch::Items(tags) if tags.iter().any(|tag| tag.strong_eq(&etag(notification))) => Ok(()),
+        IfMatch::Items(_) => Err(Error::Changed),
+    }
+}

@@ -1,0 +1,111 @@
+//! Recipients: who can be written to, and where. The only place of this service that holds an address or a name.
+//! It never decides whether somebody should get a mail.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// Somebody with an address.
+#[derive(Clone)]
+pub(crate) struct Recipient {
+    pub(crate) email: String,
+    /// The name given at registration: anybody's words until the address is proven.
+    name: String,
+    verified: bool,
+}
+
+impl Recipient {
+    /// The recipient, or `None` if the account is unknown or was deleted.
+    pub(crate) async fn load(db: &mut PgConnection, user_id: Uuid) -> Result<Option<Self>, sqlx::Error> {
+        sqlx::query_as!(
+            Self,
+            r#"select email as "email!", coalesce(name, '') as "name!", verified_at is not null as "verified!"
+               from recipients
+               where user_id = $1 and email is not null"#,
+            user_id
+        )
+        .fetch_optional(db)
+        .await
+    }
+
+    /// The name to greet with. Before the address is proven there is none: whoever registers somebody else's address could
+    /// otherwise send them any text in our name.
+    pub(crate) fn greeting_name(&self) -> Option<String> {
+        let name = self.name.split(|c: char| c.is_whitespace() || c.is_control());
+        let name = name.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        (self.verified && !name.is_empty()).then_some(name)
+    }
+
+    /// Remembers the address of a new account. An account that was already forgotten stays forgotten.
+    pub(crate) async fn remember(
+        db: &mut PgConnection,
+        user_id: Uuid,
+        email: &str,
+        name: &str,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "insert into recipients (user_id, email, name) values ($1, $2, $3)
+             on conflict (user_id) do update set email = excluded.email, name = excluded.name, updated_at = now()
+             where recipients.forgotten_at is null",
+            user_id,
+            email,
+            name
+        )
+        .execute(db)
+        .await
+        .map(drop)
+    }
+
+    /// Notes that the address belongs to whoever registered it.
+    pub(crate) async fn verified(db: &mut PgConnection, user_id: Uuid) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "update recipients set verified_at = coalesce(verified_at, now()), updated_at = now()
+             where user_id = $1 and forgotten_at is null",
+            user_id
+        )
+        .execute(db)
+        .await
+        .map(drop)
+    }
+
+    /// Erases address and name for good.
+    pub(crate) async fn forget(db: &mut PgConnection, user_id: Uuid) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "insert into recipients (user_id, forgotten_at) values ($1, now())
+             on conflict (user_id) do update
+             set email = null, name = null, forgotten_at = coalesce(recipients.forgotten_at, now()), updated_at = now()",
+            user_id
+        )
+        .execute(db)
+        .await
+        .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Recipient;
+
+    fn named(name: &str, verified: bool) -> Option<String> {
+        Recipient {
+            email: "ada@example.org".into(),
+            name: name.into(),
+            verified,
+        }
+        .greeting_name()
+    }
+
+    #[test]
+    fn a_name_is_only_repeated_once_the_address_is_proven() {
+        assert_eq!(named("Ada Lovelace", true).as_deref(), Some("Ada Lovelace"));
+        assert_eq!(named("WIN A PRIZE at evil.example", false), None);
+    }
+
+    #[test]
+    fn a_name_is_one_line() {
+        assert_eq!(
+            named(" Ada\r\nBcc: eve@example.org\t", true).as_deref(),
+            Some("Ada Bcc: eve@example.org")
+        );
+        assert_eq!(named(" \n", true), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! Sending: the task that takes a notification to the mail server, outside any transaction, and records what became of it.
+//! It decides nothing about who should get mail.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use events::notifications::v1::{EmailFailed, EmailSent};
+use messaging::{HandlerError, Job, OutboxTransaction, Outcome, Task, TaskError};
+use sqlx::PgPool;
+
+use crate::{
+    mail::{ComposeError, Composer},
+    metrics,
+    notification::{Notification, Turn},
+    recipient::Recipient,
+    redact::redact,
+    smtp::{Smtp, Why},
+    state::{Failure, State},
+};
+
+/// Sends the mail of one notification; the job's id is the notification's.
+pub(crate) struct SendEmail {
+    pub(crate) pool: PgPool,
+    pub(crate) composer: Arc<Composer>,
+    pub(crate) smtp: Smtp,
+}
+
+/// What became of a mail whose turn came.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    /// The mail server has it.
+    Accepted(Notification),
+    /// The mail server will never take it.
+    Refused(Notification, String),
+    /// There is nobody to send it to.
+    NoAddress(Notification),
+    /// Too late to be of use.
+    Expired(Notification),
+    /// Nothing to do: it is not waiting any more.
+    Over,
+}
+
+impl Task for SendEmail {
+    const NAME: &'static str = "send_email";
+    type Done = Delivery;
+
+    async fn perform(&self, job: &Job) -> Result<Delivery, TaskError> {
+        let mut db = self.pool.acquire().await.map_err(TaskError::unavailable)?;
+        let notification = Notification::load(&mut db, job.id)
+            .await
+            .map_err(TaskError::unavailable)?;
+        let Some(notification) = notification else {
+            return Ok(Delivery::Over);
+        };
+        match notification.turn(Utc::now()) {
+            Turn::Over => return Ok(Delivery::Over),
+            Turn::Expired => return Ok(Delivery::Expired(notification)),
+            Turn::Send => {}
+        }
+        let recipient = Recipient::load(&mut db, notification.user_id)
+            .await
+            .map_err(TaskError::unavailable)?;
+        // The conversation takes as long as the mail server likes; the connection to the database does not wait for it.
+        drop(db);
+        match recipient {
+            None => Ok(Delivery::NoAddress(notification)),
+            Some(recipient) => self.send(notification, &recipient).await,
+        }
+    }
+
+    async fn record(
+        &self,
+        job: &Job,
+        outcome: Outcome<Delivery>,
+        tx: &mut OutboxTransaction,
+    ) -> Result<(), HandlerError> {
+        match outcome {
+            Outcome::Done(Delivery::Accepted(notification)) => {
+                Notification::sent(tx, notification.id, attempts(job.attempt)).await?;
+                tx.publish(&EmailSent {
+                    notification_id: notification.id.to_string(),
+                    user_id: notification.user_id.to_string(),
+                    template: notification.template.name().into(),
+                })?;
+                metrics::became(notification.template, State::Sent);
+            }
+            Outcome::Done(Delivery::Refused(notification, reply)) => {
+                give_up(&notification, Failure::Bounced, job.attempt, Some(&reply), tx).await?;
+            }
+            Outcome::Done(Delivery::NoAddress(notification)) => {
+                give_up(
+                    &notification,
+                    Failure::NoAddress,
+                    job.attempt.saturating_sub(1),
+                    None,
+                    tx,
+                )
+                .await?;
+            }
+            Outcome::Done(Delivery::Expired(notification)) => {
+                if Notification::expired(tx, notification.id).await? {
+                    metrics::became(notification.template, State::Expired);
+                }
+            }
+            Outcome::Done(Delivery::Over) => {}
+            Outcome::Retrying {
+                error, attempts: spent, ..
+            } => {
+                Notification::retrying(tx, job.id, attempts(spent), &error).await?;
+            }
+            Outcome::Failed {
+                error, attempts: spent, ..
+            } => {
+                if let Some(notification) = Notification::load(tx, job.id).await? {
+                    give_up(&notification, Failure::Exhausted, spent, Some(&error), tx).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SendEmail {
+    async fn send(&self, notification: Notification, recipient: &Recipient) -> Result<Delivery, TaskError> {
+        let mail = match self.composer.compose(&notification, recipient) {
+            Ok(mail) => mail,
+            Err(ComposeError::Address(_)) => return Ok(Delivery::NoAddress(notification)),
+            Err(ComposeError::LinkGone) => return Ok(Delivery::Expired(notification)),
+            Err(error @ (ComposeError::Template(_) | ComposeError::Mail(_))) => return Err(TaskError::fail(error)),
+        };
+        let Err(refusal) = self.smtp.send(&mail).await else {
+            return Ok(Delivery::Accepted(notification));
+        };
+        let token = notification.content.as_ref().map(|content| content.token.as_str());
+        // From here on only the redacted words exist: they are stored with the job, logged and shown.
+        let reply = redact(&refusal.words, &recipient.email, token);
+        match refusal.why {
+            Why::Refused => Ok(Delivery::Refused(notification, reply)),
+            Why::Deferred => Err(TaskError::retry(Reply(reply))),
+            Why::Unavailable => Err(TaskError::unavailable(Reply(reply))),
+        }
+    }
+}
+
+/// What the mail server said, redacted.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Reply(String);
+
+async fn give_up(
+    notification: &Notification,
+    failure: Failure,
+    spent: u32,
+    error: Option<&str>,
+    tx: &mut OutboxTransaction,
+) -> Result<(), HandlerError> {
+    if Notification::failed(tx, notification.id, failure, attempts(spent), error).await? {
+        tx.publish(&EmailFailed {
+            notification_id: notification.id.to_string(),
+            user_id: notification.user_id.to_string(),
+            template: notification.template.name().into(),
+            reason: failure.reason().into(),
+        })?;
+        metrics::became(notification.template, failure.state());
+    }
+    Ok(())
+}
+
+fn attempts(spent: u32) -> i32 {
+    i32::try_from(spent).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,323 @@
+//! The conversation with the mail server: a pool of connections, deadlines, and what each answer means. It knows nothing of
+//! notifications, and never logs an address or a line of a mail.
+//!
+//! The connections are lettre's; the pool is not. lettre's own pool takes a connection back when a send is cancelled by a
+//! deadline, in the middle of the conversation: the reply that arrives late is then read as the answer to the next mail's
+//! commands, and a mail that was refused counts as accepted. Here a connection is only ever kept after a complete
+//! conversation.
+
+use std::{
+    collections::VecDeque,
+    error::Error,
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use lettre::{
+    Address, Message,
+    transport::smtp::{
+        Error as LettreError,
+        authentication::DEFAULT_MECHANISMS,
+        client::AsyncSmtpConnection,
+        commands::{Data, Mail, Rcpt},
+        extension::{Extension, MailBodyParameter, MailParameter},
+    },
+};
+use tokio::time::timeout;
+use tracing::{Instrument, Span, field::Empty};
+
+use crate::smtp_server::SmtpServer;
+
+/// Idle connections kept for the next mail.
+const IDLE_MAX: usize = 8;
+/// Mail servers close idle connections, some after a minute.
+const IDLE_FOR: Duration = Duration::from_secs(30);
+/// Until the server has greeted us, switched to TLS and taken our credentials.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// For one of the addresses behind the server's name, so that a dead one leaves time for the next.
+const ADDRESS_DEADLINE: Duration = Duration::from_secs(4);
+/// For the answer to a NOOP or a QUIT.
+const COURTESY_DEADLINE: Duration = Duration::from_millis(1500);
+/// What an attempt can take beside the mail itself: connecting, and goodbyes.
+pub(crate) const AROUND_A_MAIL: Duration = Duration::from_secs(15);
+/// How long one look at the server's health is believed.
+const HEALTH_FOR: Duration = Duration::from_secs(5);
+
+/// The mail server. Clones share the connections.
+#[derive(Clone)]
+pub(crate) struct Smtp(Arc<Inner>);
+
+struct Inner {
+    server: SmtpServer,
+    /// For one whole mail, from `MAIL FROM` to the answer after the last line.
+    deadline: Duration,
+    idle: Mutex<VecDeque<Idle>>,
+    /// The last look; held while looking, so that many askers look once.
+    health: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+}
+
+struct Idle {
+    connection: AsyncSmtpConnection,
+    since: Instant,
+}
+
+/// A mail that was not accepted.
+#[derive(Debug)]
+pub(crate) struct NotAccepted {
+    pub(crate) why: Why,
+    /// The server's own words; they may repeat the address.
+    pub(crate) words: String,
+    /// The conversation is intact: the server replied, only not with a yes.
+    replied: bool,
+}
+
+/// What a refusal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The server takes no mail from us at all: nobody answers, or it turns us away before it hears who the mail is for. It
+    /// says nothing about this mail.
+    Unavailable,
+    /// This mail will never be accepted (a 5xx reply to the recipient or to the mail).
+    Refused,
+    /// Perhaps later (a 4xx reply, a deadline, a connection that broke). The server may even have the mail.
+    Deferred,
+}
+
+impl Why {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+            Self::Deferred => "deferred",
+        }
+    }
+}
+
+impl fmt::Display for NotAccepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.words)
+    }
+}
+
+impl Error for NotAccepted {}
+
+impl Smtp {
+    /// A pool without connections yet; they are made when a mail needs one. `deadline` is for one whole mail.
+    pub(crate) fn new(server: SmtpServer, deadline: Duration) -> Self {
+        Self(Arc::new(Inner {
+            server,
+            deadline,
+            idle: Mutex::default(),
+            health: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Hands one mail over. `Ok` is the server's promise to deliver it.
+    pub(crate) async fn send(&self, message: &Message) -> Result<(), NotAccepted> {
+        let span = tracing::info_span!(
+            "smtp send",
+            otel.kind = "client",
+            otel.status_code = Empty,
+            server.address = self.0.server.host(),
+            server.port = self.0.server.port(),
+            network.protocol.name = "smtp",
+            smtp.connection.reused = Empty,
+            error.r#type = Empty,
+        );
+        let result = self.converse(message).instrument(span.clone()).await;
+        if let Err(error) = &result {
+            span.record("otel.status_code", "ERROR");
+            span.record("error.type", error.why.name());
+        }
+        result
+    }
+
+    async fn converse(&self, message: &Message) -> Result<(), NotAccepted> {
+        let (mut connection, reused) = self.connection().await.map_err(|words| NotAccepted {
+            why: Why::Unavailable,
+            words,
+            replied: false,
+        })?;
+        Span::current().record("smtp.connection.reused", reused);
+        let outcome = timeout(self.0.deadline, hand_over(&mut connection, message))
+            .await
+            .unwrap_or_else(|_| {
+                let words = format!("no answer within {} s", self.0.deadline.as_secs_f32());
+                Err(NotAccepted {
+                    why: Why::Deferred,
+                    words,
+                    replied: false,
+                })
+            });
+        match &outcome {
+            Ok(()) => self.keep(connection),
+            Err(error) if error.replied => quit(connection).await,
+            // In the middle of something: whatever comes next on it would be an answer to the wrong question.
+            Err(_) => drop(connection),
+        }
+        outcome
+    }
+
+    /// A connection that answered just now, and whether it was used before.
+    async fn connection(&self) -> Result<(AsyncSmtpConnection, bool), String> {
+        while let Some(mut connection) = self.idle() {
+            if timeout(COURTESY_DEADLINE, connection.test_connected()).await == Ok(true) {
+                return Ok((connection, true));
+            }
+        }
+        let connecting = connect(&self.0.server);
+        let connection = within(CONNECT_DEADLINE, connecting)
+            .await
+            .map_err(|error| match error {
+                None => format!("no greeting within {} s", CONNECT_DEADLINE.as_secs()),
+                Some(error) => words(&error),
+            })?;
+        Ok((connection, false))
+    }
+
+    fn idle(&self) -> Option<AsyncSmtpConnection> {
+        let mut idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|idle| idle.since.elapsed() < IDLE_FOR);
+        idle.pop_back().map(|idle| idle.connection)
+    }
+
+    fn keep(&self, connection: AsyncSmtpConnection) {
+        let mut idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() == IDLE_MAX {
+            idle.pop_front();
+        }
+        idle.push_back(Idle {
+            connection,
+            since: Instant::now(),
+        });
+    }
+
+    /// Whether the server would take a mail from us. Asked at most every few seconds.
+    pub(crate) async fn health(&self) -> Result<(), String> {
+        let mut last = self.0.health.lock().await;
+        if let Some((at, health)) = last.as_ref()
+            && at.elapsed() < HEALTH_FOR
+        {
+            return health.clone();
+        }
+        let looking = timeout(COURTESY_DEADLINE, self.connection()).await;
+        let health = match looking {
+            Ok(Ok((connection, _))) => {
+                self.keep(connection);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err("no answer in time".into()),
+        };
+        let health = health.map_err(|why| format!("{}:{}: {why}", self.0.server.host(), self.0.server.port()));
+        *last = Some((Instant::now(), health.clone()));
+        health
+    }
+
+    /// Says goodbye on the idle connections.
+    pub(crate) async fn close(&self) {
+        while let Some(connection) = self.idle() {
+            quit(connection).await;
+        }
+    }
+}
+
+async fn connect(server: &SmtpServer) -> Result<AsyncSmtpConnection, LettreError> {
+    let address = (server.host(), server.port());
+    let mut connection = AsyncSmtpConnection::connect_tokio1(
+        address,
+        Some(ADDRESS_DEADLINE),
+        server.hello(),
+        server.implicit_tls(),
+        None,
+    )
+    .await?;
+    if let Some(tls) = server.starttls(connection.can_starttls()) {
+        connection.starttls(tls, server.hello()).await?;
+    }
+    if let Some(credentials) = server.credentials() {
+        connection.auth(DEFAULT_MECHANISMS, credentials).await?;
+    }
+    Ok(connection)
+}
+
+/// One mail, command by command, because the same reply code means different things in different places: `550` to
+/// `MAIL FROM` is about us and would be said to every mail, to `RCPT TO` it is about this recipient.
+async fn hand_over(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), NotAccepted> {
+    let envelope = message.envelope();
+    let bytes = message.formatted();
+    let mut parameters = Vec::new();
+    if envelope
+        .to()
+        .iter()
+        .chain(envelope.from())
+        .any(|address: &Address| !AsRef::<str>::as_ref(address).is_ascii())
+    {
+        if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+            let words = "the server does not know addresses outside ASCII".into();
+            return Err(NotAccepted {
+                why: Why::Refused,
+                words,
+                replied: true,
+            });
+        }
+        parameters.push(MailParameter::SmtpUtfEight);
+    }
+    if !bytes.is_ascii() && connection.server_info().supports_feature(Extension::EightBitMime) {
+        parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+    }
+    connection
+        .command(Mail::new(envelope.from().cloned(), parameters))
+        .await
+        .map_err(about_us)?;
+    for recipient in envelope.to() {
+        connection
+            .command(Rcpt::new(recipient.clone(), vec![]))
+            .await
+            .map_err(about_the_mail)?;
+    }
+    connection.command(Data).await.map_err(about_the_mail)?;
+    connection.message(&bytes).await.map_err(about_the_mail)?;
+    Ok(())
+}
+
+fn about_us(error: LettreError) -> NotAccepted {
+    not_accepted(&error, Why::Unavailable)
+}
+
+fn about_the_mail(error: LettreError) -> NotAccepted {
+    not_accepted(&error, Why::Refused)
+}
+
+fn not_accepted(error: &LettreError, permanent: Why) -> NotAccepted {
+    let why = if error.is_permanent() { permanent } else { Why::Deferred };
+    NotAccepted {
+        why,
+        words: words(error),
+        replied: error.status().is_some(),
+    }
+}
+
+/// The reply with its code, or the error with its cause.
+fn words(error: &LettreError) -> String {
+    let cause = error.source().map(ToString::to_string);
+    match (error.status(), cause) {
+        (Some(code), Some(text)) => format!("{code} {text}"),
+        (Some(code), None) => code.to_string(),
+        (None, _) => error.to_string(),
+    }
+}
+
+/// `Err(None)` after the deadline.
+async fn within<T, E>(deadline: Duration, work: impl Future<Output = Result<T, E>>) -> Result<T, Option<E>> {
+    timeout(deadline, work)
+        .await
+        .map_or(Err(None), |result| result.map_err(Some))
+}
+
+async fn quit(mut connection: AsyncSmtpConnection) {
+    // The answer changes nothing.
+    let _: Result<(), _> = timeout(COURTESY_DEADLINE, connection.abort()).await;
+}

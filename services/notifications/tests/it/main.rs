@@ -1,0 +1,12 @@
+//! The service through its doors: events in from a real broker, mails out to a real mail server, the API in between.
+#![expect(clippy::expect_used, reason = "a test that cannot set itself up has failed")]
+
+mod api;
+mod delivery;
+mod failures;
+mod keys;
+mod operations;
+mod privacy;
+mod processes;
+mod shop;
+mod traces;

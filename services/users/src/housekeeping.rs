@@ -1,0 +1,74 @@
+//! What has to be done now and then: forget what has ended, and keep the signing keys young. Every replica does it; doing it twice changes nothing.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::signing_key::{KeyError, SigningKeys};
+
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// Rows that one statement deletes at most, so that none runs for long; what is left is for the next time.
+const BATCH: i64 = 10_000;
+
+/// Runs until it is stopped. What fails is tried again a minute later.
+pub async fn run(pool: PgPool, keys: SigningKeys, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = once(&pool, &keys).await {
+            warn!(%error, "housekeeping failed, and will be tried again");
+        }
+    }
+}
+
+/// One round.
+pub async fn once(pool: &PgPool, keys: &SigningKeys) -> Result<(), KeyError> {
+    keys.renew().await?;
+    forget(pool).await?;
+    Ok(())
+}
+
+async fn forget(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "delete from mails where (address, kind) in
+            (select address, kind from mails where requested_at < now() - interval '1 minute' limit $1)",
+        BATCH
+    )
+    .execute(pool)
+    .await?;
+    // For a month, an old link says that it has expired; after that it is unknown.
+    sqlx::query!(
+        "delete from one_time_tokens where token_hash in
+            (select token_hash from one_time_tokens where expires_at < now() - interval '30 days' limit $1)",
+        BATCH
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query!(
+        "delete from sessions where id in (select id from sessions where expires_at < now() limit $1)",
+        BATCH
+    )
+    .execute(pool)
+    .await?;
+    // The current token lives as long as its session; these are the ones that it replaced.
+    sqlx::query!(
+        "delete from refresh_tokens where token_hash in (select token_hash from refresh_tokens where expires_at < now() limit $1)",
+        BATCH
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query!(
+        "delete from throttles where (scope, subject) in (select scope, subject from throttles where expires_at < now() limit $1)",
+        BATCH
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query!("delete from signing_keys where not_after < now() - interval '30 days'")
+        .execute(pool)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! What the users service promises, tested through its public doors: HTTP, its events, its command line.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod deletion;
+mod email_verification;
+mod health;
+mod housekeeping;
+mod input;
+mod keys;
+mod login;
+mod openapi;
+mod operators;
+mod password_reset;
+mod process;
+mod profile;
+mod registration;
+mod sessions;
+mod support;
+mod tokens;

@@ -1,0 +1,72 @@
+//! Builds the programs of the workspace and says where they are.
+
+use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
+
+use crate::{console::Step, workspace};
+
+/// Programs by name.
+pub(crate) struct Binaries(BTreeMap<String, PathBuf>);
+
+impl Binaries {
+    pub(crate) fn path(&self, name: &str) -> Result<&PathBuf> {
+        self.0.get(name).with_context(|| format!("the workspace has no program {name}"))
+    }
+}
+
+/// What cargo says about one thing that it built (cargo's `--message-format=json`), as much as is needed.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    executable: Option<PathBuf>,
+    target: Option<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+/// `cargo` as a caller outside of it would run it: the variables that it gives to what it runs would make it build things anew.
+pub(crate) fn cargo() -> Result<Command> {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"].iter().any(|own| text.starts_with(own)) {
+            command.env_remove(&name);
+        }
+    }
+    command.current_dir(workspace::root()?).stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Builds every program; cargo shows its own progress. The whole workspace is built in one go, as `cargo dev test` does it too, so
+/// that both share what they build.
+pub(crate) async fn build() -> Result<Binaries> {
+    let step = Step::start("build", "building the services; the first time takes a few minutes");
+    let mut command = cargo()?;
+    command.args(["build", "--workspace", "--bins", "--message-format=json-render-diagnostics"]);
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("cannot run cargo")?;
+    let stdout = child.stdout.take().context("cargo's output is piped")?;
+    let mut binaries = BTreeMap::new();
+    let mut lines = BufReader::new(stdout).lines();
+    while let Some(line) = lines.next_line().await? {
+        let Ok(message) = serde_json::from_str::<Message>(&line) else { continue };
+        if let (true, Some(executable), Some(target)) = (message.reason == "compiler-artifact", message.executable, message.target)
+            && target.kind.iter().any(|kind| kind == "bin")
+        {
+            binaries.insert(target.name, executable);
+        }
+    }
+    let status = child.wait().await?;
+    ensure!(status.success(), "the services do not build; cargo says why above");
+    step.done("services built");
+    Ok(Binaries(binaries))
+}

@@ -1,0 +1,135 @@
+//! The command line: what can be asked for. What each command does is in the module of its name.
+
+use std::{net::SocketAddr, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{backend, check, commands, console, engines::Given, prepare, stack, test};
+
+#[derive(Parser)]
+#[command(name = "cargo dev", bin_name = "cargo dev", about = "Runs, tests and checks the whole system on this machine.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything: engines, mailbox, traces, services; ends with a registration whose mail and trace it shows.
+    Up(UpArgs),
+    /// Stop what `up` started.
+    Down(DownArgs),
+    /// Show what runs, where, and how it is.
+    Status(NameArgs),
+    /// Run every test on private engines of their own.
+    Test(TestArgs),
+    /// Check format, lints, documentation, supply chain, contracts and generated files.
+    Check(CheckArgs),
+    /// Renew what is generated and checked in: `.sqlx/` of every package and the broker definitions.
+    Prepare(PrepareArgs),
+    /// The mailbox and the trace store of a stack without Docker, as one process.
+    #[command(hide = true)]
+    Backend(BackendArgs),
+}
+
+#[derive(Args)]
+struct NameArgs {
+    /// Which stack; several run side by side under different names.
+    #[arg(long, default_value = stack::DEFAULT_NAME, value_parser = stack::parse_name)]
+    name: String,
+}
+
+#[derive(Args)]
+struct UpArgs {
+    #[command(flatten)]
+    stack: NameArgs,
+    /// Return when everything runs; without it the logs are shown until Ctrl-C, which stops what was started.
+    #[arg(long)]
+    detach: bool,
+    /// How many processes of each service, on consecutive ports.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
+    replicas: u16,
+    #[command(flatten)]
+    engines: Given,
+}
+
+#[derive(Args)]
+struct DownArgs {
+    #[command(flatten)]
+    stack: NameArgs,
+    /// Also delete the data: databases, queues, mails, logs, passwords.
+    #[arg(long)]
+    purge: bool,
+}
+
+#[derive(Args)]
+struct TestArgs {
+    /// Leave the engines running, so that the next run starts at once.
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    engines: Given,
+    /// Passed on to the test runner, for example `-p users`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    runner: Vec<String>,
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// Leave out the checks that need to download something or take minutes.
+    #[arg(long)]
+    quick: bool,
+    #[command(flatten)]
+    engines: Given,
+}
+
+#[derive(Args)]
+struct PrepareArgs {
+    #[command(flatten)]
+    engines: Given,
+}
+
+#[derive(Args)]
+struct BackendArgs {
+    #[arg(long)]
+    smtp: SocketAddr,
+    #[arg(long)]
+    mailbox: SocketAddr,
+    #[arg(long)]
+    otlp: SocketAddr,
+    #[arg(long)]
+    traces: SocketAddr,
+}
+
+/// Reads the command line, does what it says, and answers with the exit code of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return console::failure(&anyhow::Error::new(error).context("cannot start the async runtime")),
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => console::failure(&error),
+    }
+}
+
+/// `Ok(false)` is a "no" that has already been explained: a test that failed, a check that found something.
+async fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Up(args) => {
+            let mut options = stack::Options::named(&args.stack.name);
+            options.replicas = args.replicas;
+            options.engines = args.engines;
+            commands::up(options, args.detach).await
+        }
+        Command::Down(args) => commands::down(&args.stack.name, args.purge).await,
+        Command::Status(args) => commands::status(&args.name).await,
+        Command::Test(args) => test::run(args.engines, args.keep, &args.runner).await,
+        Command::Check(args) => check::run(args.engines, args.quick).await,
+        Command::Prepare(args) => prepare::run(args.engines).await,
+        Command::Backend(args) => backend::run(args.smtp, args.mailbox, args.otlp, args.traces).await,
+    }
+}

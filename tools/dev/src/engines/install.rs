@@ -1,0 +1,112 @@
+//! Installs the engines from Debian's packages where that is allowed, and names exactly what to install where it is not. What is
+//! installed here is not left running, and not started at the next boot either: the stack runs instances of its own.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::process::Command;
+
+use crate::{console::Step, programs, workspace};
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// Debian's policy layer: 101 means "action forbidden by policy" (invoke-rc.d(8)).
+const FORBID_STARTS: &str = "#!/bin/sh\n# Written by cargo dev for the time of one installation.\nexit 101\n";
+/// What the packages would start at the next boot.
+const UNITS: [&str; 4] = ["postgresql.service", "rabbitmq-server.service", "epmd.service", "epmd.socket"];
+
+/// Installs what is missing, or explains.
+pub(super) async fn missing(postgres: bool, rabbitmq: bool) -> Result<()> {
+    let packages: Vec<&str> = [(postgres, "postgresql"), (rabbitmq, "rabbitmq-server")]
+        .into_iter()
+        .filter_map(|(wanted, package)| wanted.then_some(package))
+        .collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !workspace::is_root() || !programs::is_there("apt-get", &["--version"]).await {
+        bail!(explanation(&packages));
+    }
+    let mut step = Step::start("packages", &format!("installing {} with apt-get", packages.join(" and ")));
+    install(&packages, &mut step).await.with_context(|| explanation(&packages))?;
+    step.done(format_args!("{} installed; no system service was started", packages.join(" and ")));
+    Ok(())
+}
+
+fn explanation(packages: &[&str]) -> String {
+    let packages = packages.join(" ");
+    format!(
+        "PostgreSQL and RabbitMQ are needed, and this machine lacks: {packages}. One of these helps:\n\
+         \n  - on Debian or Ubuntu:   sudo apt-get install {packages}\n\
+         \x20   (or run `cargo dev up` once as root, which does that without starting system services)\
+         \n  - on other systems:      install the packages of PostgreSQL 15 or later and RabbitMQ 3.10 or later\
+         \n  - with Docker:           start the Docker engine (with its compose plugin); containers are then used\
+         \n  - with existing engines: set DATABASE_URL, AMQP_URL and RABBITMQ_MANAGEMENT_URL to administrators' URLs\n"
+    )
+}
+
+async fn install(packages: &[&str], step: &mut Step) -> Result<()> {
+    let units_before = enabled_units().await;
+    let policy = Policy::forbid_starts()?;
+    // Lists may be missing or old on a fresh machine; a mirror that fails now would fail in the installation with a clearer message.
+    let _ = programs::watch(apt().arg("update"), step).await;
+    let done = programs::watch(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages), step).await?;
+    drop(policy);
+    ensure!(done.success, "apt-get install:\n{}", done.printed);
+    for unit in enabled_units().await {
+        if !units_before.contains(&unit) {
+            programs::output(Command::new("systemctl").args(["disable", "--quiet", &unit])).await?;
+        }
+    }
+    Ok(())
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.arg("--quiet").env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+async fn enabled_units() -> Vec<&'static str> {
+    let mut enabled = Vec::new();
+    for unit in UNITS {
+        if programs::is_there("systemctl", &["is-enabled", "--quiet", unit]).await {
+            enabled.push(unit);
+        }
+    }
+    enabled
+}
+
+/// Keeps the package scripts from starting services while it lives. A policy that the machine already has is left as it is.
+struct Policy {
+    ours: bool,
+}
+
+impl Policy {
+    fn forbid_starts() -> Result<Self> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(POLICY)
+            .with_context(|| format!("cannot write {POLICY}"))?;
+        file.write_all(FORBID_STARTS.as_bytes()).with_context(|| format!("cannot write {POLICY}"))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if self.ours {
+            // It is ours alone and harmless for the stack; whoever owns the machine can remove it too.
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}

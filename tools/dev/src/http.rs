@@ -1,0 +1,97 @@
+//! A small HTTP client for the doors of this very machine: services, the management API, mailbox and traces. Plain HTTP/1.1, one
+//! connection per request, always with a time limit. It is not for the internet: no TLS, no redirects, no proxies.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Bytes,
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap},
+};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::endpoint::Endpoint;
+
+const TIME_LIMIT: Duration = Duration::from_secs(15);
+const BODY_LIMIT_BYTES: usize = 32 * 1024 * 1024;
+
+/// What came back, whatever its status.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body).with_context(|| format!("not JSON ({}): {}", self.status, self.text()))
+    }
+
+    /// The answer, unless its status says that the request failed.
+    pub(crate) fn success(self) -> Result<Self> {
+        ensure!(self.status.is_success(), "{}: {}", self.status, self.text());
+        Ok(self)
+    }
+}
+
+/// `GET http://127.0.0.1:<port><path>`, whatever comes back.
+pub(crate) async fn get(port: u16, path: &str) -> Result<Answer> {
+    request(&Endpoint::local("http", port, "", "", ""), Method::GET, path, None).await
+}
+
+/// The same, for the JSON of a successful answer.
+pub(crate) async fn get_json(port: u16, path: &str) -> Result<Value> {
+    get(port, path).await?.success().with_context(|| format!("GET {path} of port {port}"))?.json()
+}
+
+/// One request with an optional JSON body; the endpoint's user and password are sent when there is a user.
+pub(crate) async fn request(to: &Endpoint, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+    ensure!(to.scheme == "http", "{to}: only plain http is spoken here");
+    let what = format!("{method} {path} of {}:{}", to.host, to.port);
+    match tokio::time::timeout(TIME_LIMIT, exchange(to, method, path, body)).await {
+        Ok(answer) => answer.with_context(|| what),
+        Err(_) => anyhow::bail!("{what}: no answer in {} s", TIME_LIMIT.as_secs()),
+    }
+}
+
+async fn exchange(to: &Endpoint, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+    let address = format!("{}:{}", to.host, to.port);
+    let stream = TcpStream::connect(&address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let mut request = Request::builder().method(method).uri(path).header(HOST, &address);
+    if !to.user.is_empty() {
+        let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", to.user, to.password));
+        request = request.header(AUTHORIZATION, format!("Basic {credentials}"));
+    }
+    let body = match body {
+        Some(json) => {
+            request = request.header(CONTENT_TYPE, "application/json");
+            Bytes::from(serde_json::to_vec(json)?)
+        }
+        None => Bytes::new(),
+    };
+    let talk = async {
+        let (head, body) = sender.send_request(request.body(Full::new(body))?).await?.into_parts();
+        let body = Limited::new(body, BODY_LIMIT_BYTES).collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    };
+    // The connection has to be driven while the answer is read; it ends when the sender is dropped.
+    tokio::pin!(talk);
+    tokio::select! {
+        answer = &mut talk => answer,
+        end = connection => {
+            end?;
+            talk.await
+        }
+    }
+}

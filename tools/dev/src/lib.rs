@@ -1,0 +1,33 @@
+//! `cargo dev`: starts the whole system on one machine, tests it, checks it.
+//!
+//! Tests of the services use two parts of it as a library: [`mailbox`], an SMTP server that keeps what it is sent, and
+//! [`traces`], a receiver for spans. The system test uses [`stack`]. Nothing here runs in production.
+
+mod backend;
+mod binaries;
+mod check;
+mod cli;
+mod commands;
+mod console;
+mod docker;
+mod endpoint;
+mod engines;
+mod files;
+mod http;
+mod http_server;
+pub mod mailbox;
+mod prepare;
+mod process;
+mod programs;
+mod sample;
+mod services;
+pub mod stack;
+mod state;
+mod tail;
+mod test;
+mod test_summary;
+mod topology;
+pub mod traces;
+mod workspace;
+
+pub use cli::main;

@@ -1,0 +1,115 @@
+//! The mailbox as a person reads it: a list, and one mail with its HTML, its text and its source.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use super::store::Mail;
+use crate::http_server::{Reply, escape, html, page};
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c2733;background:#fff}\
+ h1{font-size:1.3rem}a{color:#0b62c4;text-decoration:none}a:hover{text-decoration:underline}\
+ table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.45rem .6rem;border-bottom:1px solid #e3e8ee;vertical-align:top}\
+ th{font-weight:600;color:#5a6b7d;font-size:.85rem}.muted{color:#5a6b7d}dl{display:grid;grid-template-columns:7rem 1fr;gap:.2rem .8rem}\
+ dt{color:#5a6b7d}dd{margin:0;overflow-wrap:anywhere}pre{background:#f5f7f9;padding:1rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}\
+ iframe{width:100%;height:34rem;border:1px solid #d5dce3;border-radius:4px;background:#fff}\
+ @media(prefers-color-scheme:dark){body{background:#14191f;color:#dde5ed}a{color:#6cb1ff}td,th{border-color:#2a333d}pre{background:#1d242c}\
+ .muted,th,dt{color:#93a3b3}}";
+
+/// The mail's own HTML runs no script, loads nothing from anywhere, and opens links beside the page.
+const PART_POLICY: &str = "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+
+/// Newest first.
+pub(super) fn list(mails: &[Arc<Mail>]) -> Reply {
+    let mut rows = String::new();
+    for mail in mails.iter().rev() {
+        let _ = write!(
+            rows,
+            "<tr><td class=muted>{}</td><td>{}</td><td><a href=\"/view/{}\">{}</a></td></tr>",
+            escape(&mail.received_text()),
+            escape(&mail.to.join(", ")),
+            escape(&mail.id),
+            escape(&or(&mail.subject(), "(no subject)")),
+        );
+    }
+    let table = if rows.is_empty() {
+        "<p>No mail yet. Everything that the shop sends arrives here and goes no further.</p>".to_owned()
+    } else {
+        format!("<table><tr><th>Received</th><th>To</th><th>Subject</th></tr>{rows}</table>")
+    };
+    page(document("Mailbox", "<meta http-equiv=refresh content=5>", &format!("<h1>Mailbox</h1>{table}")))
+}
+
+pub(super) fn mail(mail: &Mail) -> Reply {
+    let (id, subject) = (escape(&mail.id), or(&mail.subject(), "(no subject)"));
+    let mut fields = String::new();
+    for (name, value) in [
+        ("From", mail.header("From").unwrap_or_else(|| mail.from.clone())),
+        ("To", mail.to.join(", ")),
+        ("Received", mail.received_text()),
+        ("Message-ID", mail.header("Message-ID").unwrap_or_default()),
+    ] {
+        let _ = write!(fields, "<dt>{name}</dt><dd>{}</dd>", escape(&value));
+    }
+    for (name, kind, size) in mail.attachments() {
+        let _ = write!(fields, "<dt>Attachment</dt><dd>{} ({}, {size} bytes)</dd>", escape(&name), escape(&kind));
+    }
+    let html = if mail.html().is_empty() {
+        String::new()
+    } else {
+        format!(
+            "<h2>HTML</h2><iframe src=\"/view/{id}.html\" title=\"The mail as HTML\" \
+             sandbox=\"allow-popups allow-popups-to-escape-sandbox\"></iframe>"
+        )
+    };
+    let body = format!(
+        "<p><a href=\"/\">← Mailbox</a></p><h1>{}</h1><dl>{fields}</dl>{html}<h2>Text</h2><pre>{}</pre>\
+         <p><a href=\"/api/v1/message/{id}/raw\">Source</a></p>",
+        escape(&subject),
+        with_links(&mail.text()),
+    );
+    page(document(&subject, "", &body))
+}
+
+pub(super) fn html_part(mail: &Mail) -> Reply {
+    html(format!("<base target=\"_blank\">{}", mail.html()), PART_POLICY)
+}
+
+/// Text as HTML, its web addresses as links.
+fn with_links(text: &str) -> String {
+    let mut out = String::new();
+    for piece in text.split_inclusive(char::is_whitespace) {
+        let word = piece.trim_end();
+        let end = word.trim_end_matches(['.', ',', ')', '>', ';']);
+        if word.starts_with("http://") || word.starts_with("https://") {
+            let rest = piece.get(end.len()..).unwrap_or_default();
+            let _ = write!(out, "<a href=\"{0}\" rel=noreferrer>{0}</a>{1}", escape(end), escape(rest));
+        } else {
+            out.push_str(&escape(piece));
+        }
+    }
+    out
+}
+
+fn or(text: &str, fallback: &str) -> String {
+    if text.trim().is_empty() { fallback.to_owned() } else { text.to_owned() }
+}
+
+fn document(title: &str, head: &str, body: &str) -> String {
+    format!(
+        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">{head}\
+         <title>{}</title><style>{STYLE}</style></head><body>{body}</body></html>",
+        escape(title)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_in_a_text_become_links_and_markup_does_not() {
+        assert_eq!(
+            with_links("Go to http://localhost:8081/x?a=1&b=2.\n<b>"),
+            "Go to <a href=\"http://localhost:8081/x?a=1&amp;b=2\" rel=noreferrer>http://localhost:8081/x?a=1&amp;b=2</a>.\n&lt;b&gt;"
+        );
+    }
+}

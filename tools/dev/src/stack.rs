@@ -1,0 +1,248 @@
+//! A whole system on one machine: engines, mailbox, traces and services, under one name and on its own ports. Several run side by
+//! side. It says what it does on the terminal, step by step; the commands around it are elsewhere.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use crate::{
+    backend,
+    binaries::{self, Binaries},
+    console,
+    engines::{self, Engines, Origin},
+    process::Tracked,
+    services::{self, SERVICES, Tools, Wiring},
+    state::{ServiceProcess, State},
+    topology, workspace,
+};
+
+pub use crate::engines::Given;
+
+/// The stack that is meant when no name is given; it has the documented ports.
+pub const DEFAULT_NAME: &str = "main";
+
+/// What to start.
+pub struct Options {
+    /// Names the stack, its folder under `.dev/` and its ports.
+    pub name: String,
+    /// Processes of each service.
+    pub replicas: u16,
+    /// Engines to use instead of starting some.
+    pub engines: Given,
+    /// The program of `cargo dev`, which runs itself again for the mailbox and the traces.
+    pub program: PathBuf,
+}
+
+impl Options {
+    /// One process of each service, on engines of its own.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dev"));
+        Self { name: name.to_owned(), replicas: 1, engines: Given::default(), program }
+    }
+}
+
+/// A stack that runs.
+pub struct Stack {
+    pub(crate) state: State,
+    pub(crate) engines: Engines,
+    pub(crate) tools: Tools,
+    binaries: Binaries,
+    options: Options,
+    /// The processes that this run started; the others ran already.
+    started: Vec<Tracked>,
+    engines_started: bool,
+}
+
+impl Stack {
+    /// Starts everything that does not run yet, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Says what does not start and why, with the end of its log.
+    pub async fn start(options: Options) -> Result<Self> {
+        let _lock = lock(&options.name)?;
+        let mut state = State::load_or_create(&options.name)?;
+        let engines_ran = state.postgres.as_ref().is_some_and(Tracked::is_running);
+        let engines = engines::start(&mut state, &options.engines).await?;
+        let tools = start_tools(&mut state, &engines, &options).await?;
+        let binaries = binaries::build().await?;
+        topology::import(&mut state, &engines, &binaries).await?;
+        for service in SERVICES {
+            let password = state.credentials(service.name)?.database_password;
+            engines.postgres.ensure_service(service.name, &password).await?;
+        }
+        let mut stack =
+            Self { state, engines, tools, binaries, options, started: Vec::new(), engines_started: !engines_ran };
+        stack.start_services().await?;
+        Ok(stack)
+    }
+
+    /// Starts the services that do not run, and waits until all of them are ready.
+    ///
+    /// # Errors
+    /// Says which service does not become ready and why.
+    pub async fn start_services(&mut self) -> Result<()> {
+        let wiring = Wiring {
+            engines: &self.engines,
+            tools: self.tools,
+            ports: self.state.ports,
+            operator_password: self.state.operator_password.clone(),
+        };
+        let started = services::reconcile(&mut self.state, &wiring, &self.binaries, self.options.replicas).await?;
+        self.started.extend(started);
+        services::wait_until_ready(&self.state).await
+    }
+
+    /// Ends every process of a service as a crash would.
+    ///
+    /// # Errors
+    /// When a process survives that.
+    pub async fn kill_service(&mut self, name: &str) -> Result<()> {
+        let (gone, left): (Vec<_>, Vec<_>) = self.state.services.drain(..).partition(|process| process.service == name);
+        self.state.services = left;
+        ensure!(!gone.is_empty(), "no {name} runs");
+        for process in gone {
+            process.process.kill().await?;
+        }
+        self.state.save()
+    }
+
+    /// Stops the broker and leaves everything else running.
+    ///
+    /// # Errors
+    /// When the broker is not this stack's own.
+    pub async fn stop_rabbitmq(&mut self) -> Result<()> {
+        match &self.engines.rabbitmq.origin {
+            Origin::Private => engines::private_rabbitmq::stop(&mut self.state).await,
+            Origin::Docker(compose) => compose.stop("rabbitmq").await,
+            Origin::Given => bail!("the broker of AMQP_URL is not ours to stop"),
+        }
+    }
+
+    /// Starts the broker again, with what it held.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_rabbitmq(&mut self) -> Result<()> {
+        let engines = engines::start(&mut self.state, &self.options.engines).await?;
+        self.engines = engines;
+        Ok(())
+    }
+
+    /// The port of the first replica of a service.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn port(&self, service: &str) -> Result<u16> {
+        let found = SERVICES.iter().find(|known| known.name == service);
+        found.map(|service| self.state.ports.service(service, 0)).with_context(|| format!("there is no service {service}"))
+    }
+
+    /// The port of the mailbox's page and API.
+    #[must_use]
+    pub fn mailbox_port(&self) -> u16 {
+        self.tools.mailbox
+    }
+
+    /// The port of the traces' page and API.
+    #[must_use]
+    pub fn traces_port(&self) -> u16 {
+        self.tools.traces
+    }
+
+    /// The first operator of the shop: address and password.
+    #[must_use]
+    pub fn operator(&self) -> (&'static str, &str) {
+        (services::OPERATOR_EMAIL, &self.state.operator_password)
+    }
+
+    /// Stops everything that belongs to the stack, and deletes its data if `purge`.
+    ///
+    /// # Errors
+    /// When something does not stop.
+    pub async fn stop(mut self, purge: bool) -> Result<()> {
+        stop_everything(&mut self.state, purge).await
+    }
+
+    /// Stops what this run has started and leaves what ran before. `Ok(false)`: something was left.
+    pub(crate) async fn stop_started(self) -> Result<bool> {
+        let _lock = lock(&self.state.name)?;
+        // Another `cargo dev` may have worked on the stack in the meantime.
+        let Some(mut state) = State::load(&self.state.name)? else { return Ok(true) };
+        let ours = |process: &&ServiceProcess| self.started.contains(&process.process);
+        let ours: Vec<_> = state.services.iter().filter(ours).cloned().collect();
+        services::stop_all(&mut state, &ours).await?;
+        let all = self.engines_started && state.services.is_empty();
+        if all {
+            stop_everything(&mut state, false).await?;
+        }
+        Ok(all)
+    }
+}
+
+/// A name that is good for a folder, a node and a container project.
+pub(crate) fn parse_name(name: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if (1..=20).contains(&name.len()) && name.chars().all(good) && name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        Ok(name.to_owned())
+    } else {
+        Err("up to 20 small letters, digits and dashes, beginning with a letter".to_owned())
+    }
+}
+
+/// One command at a time works on a stack.
+pub(crate) fn lock(name: &str) -> Result<fs::File> {
+    let folder = workspace::stack_folder(&workspace::root()?, name);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => bail!("another `cargo dev` is working on the stack {name}"),
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+async fn start_tools(state: &mut State, engines: &Engines, options: &Options) -> Result<Tools> {
+    if let Some(compose) = &engines.docker {
+        return Ok(Tools {
+            smtp: compose.port("mailpit", 1025).await?,
+            mailbox: compose.port("mailpit", 8025).await?,
+            otlp: compose.port("jaeger", 4317).await?,
+            traces: compose.port("jaeger", 16686).await?,
+        });
+    }
+    backend::start(state, &options.program).await
+}
+
+pub(crate) async fn stop_everything(state: &mut State, purge: bool) -> Result<()> {
+    let all = state.services.clone();
+    services::stop_all(state, &all).await?;
+    if let Some((backend, _)) = state.backend.take() {
+        backend.stop(Signal::TERM, Duration::from_secs(10)).await?;
+        state.save()?;
+        console::row("mailbox, traces", "stopped");
+    }
+    engines::stop(state, purge).await?;
+    if purge {
+        delete(state.folder())?;
+        console::row("data", format_args!("{} deleted", state.folder().display()));
+    }
+    Ok(())
+}
+
+/// Removes a stack's folder, and the folders of engines that it links to.
+pub(crate) fn delete(folder: &PathBuf) -> Result<()> {
+    for engine in ["postgres", "rabbitmq"] {
+        if let Ok(elsewhere) = fs::read_link(folder.join(engine))
+            && elsewhere.exists()
+        {
+            fs::remove_dir_all(&elsewhere).with_context(|| format!("cannot delete {}", elsewhere.display()))?;
+        }
+    }
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot delete {}", folder.display()))?;
+    }
+    Ok(())
+}

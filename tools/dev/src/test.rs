@@ -1,0 +1,106 @@
+//! `cargo dev test`: every test, on engines of its own, with one closing line that sums up what the runners counted.
+
+use std::{
+    io::{IsTerminal, Write},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::Command,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{
+    binaries, console,
+    engines::{self, Engines, Given},
+    programs, stack,
+    state::State,
+    test_summary::{Counts, Runner},
+};
+
+const STACK: &str = "test";
+
+pub(crate) async fn run(given: Given, keep: bool, arguments: &[String]) -> Result<bool> {
+    // Ctrl-C ends the tests; the engines are still to be stopped.
+    let _interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    let _lock = stack::lock(STACK)?;
+    console::line(console::bold("Starting engines for the tests"));
+    let mut state = State::load_or_create(STACK)?;
+    let result = match engines::start(&mut state, &given).await {
+        Ok(engines) => run_all(&engines, arguments).await,
+        Err(error) => Err(error),
+    };
+    if keep {
+        console::line(format_args!("\nThe engines go on running; `cargo dev down --name {STACK}` stops them."));
+    } else {
+        console::heading("Stopping the engines");
+        engines::stop(&mut state, false).await?;
+    }
+    let (counts, success) = result?;
+    if counts.failed == 0 && !success {
+        console::line("\nA runner ended with an error that is no failed test; it says above which.");
+    }
+    console::line(format_args!("\n{counts}"));
+    Ok(success && counts.failed == 0)
+}
+
+/// What was counted, and whether every runner ended well.
+async fn run_all(engines: &Engines, arguments: &[String]) -> Result<(Counts, bool)> {
+    let mut counts = Counts::default();
+    let nextest = programs::is_there("cargo", &["nextest", "--version"]).await;
+    let runner = if nextest { Runner::Nextest } else { Runner::Cargo };
+    let mut command = binaries::cargo()?;
+    command.args(if nextest { ["nextest", "run"].as_slice() } else { &["test"] });
+    // Naming packages takes the place of all of them.
+    let packages = arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package"));
+    command.args((!packages).then_some("--workspace"));
+    command.args(["--no-fail-fast"]).args(if nextest { None } else { Some("--all-targets") }).args(arguments);
+    console::heading(if nextest { "Tests (cargo nextest)" } else { "Tests (cargo test)" });
+    let mut success = count(environment(&mut command, engines), runner, &mut counts).await?;
+    if arguments.is_empty() {
+        console::heading("Examples in the documentation");
+        let mut command = binaries::cargo()?;
+        command.args(["test", "--doc", "--workspace", "--no-fail-fast"]);
+        success &= count(environment(&mut command, engines), Runner::Cargo, &mut counts).await?;
+    }
+    Ok((counts, success))
+}
+
+fn environment<'a>(command: &'a mut Command, engines: &Engines) -> &'a mut Command {
+    command
+        .env("TEST_DATABASE_URL", engines.postgres.admin.with_password())
+        .env("TEST_AMQP_URL", engines.rabbitmq.amqp.with_password())
+        .env("TEST_RABBITMQ_MANAGEMENT_URL", engines.rabbitmq.management.with_password());
+    if std::io::stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    command
+}
+
+/// Runs a runner, shows what it prints, and adds up its closing lines.
+async fn count(command: &mut Command, runner: Runner, counts: &mut Counts) -> Result<bool> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().context("cannot run cargo")?;
+    let out = child.stdout.take().context("stdout is piped")?;
+    let err = child.stderr.take().context("stderr is piped")?;
+    let (from_out, from_err) = tokio::try_join!(pass_on(runner, out, std::io::stdout()), pass_on(runner, err, std::io::stderr()))?;
+    *counts += from_out;
+    *counts += from_err;
+    Ok(child.wait().await?.success())
+}
+
+async fn pass_on(runner: Runner, from: impl AsyncRead + Unpin, mut to: impl Write) -> Result<Counts> {
+    let mut counts = Counts::default();
+    let mut lines = BufReader::new(from).split(b'\n');
+    while let Some(mut line) = lines.next_segment().await? {
+        if let Some(closing) = runner.closing_line(&String::from_utf8_lossy(&line)) {
+            counts += closing;
+        }
+        line.push(b'\n');
+        // Nobody reading is no reason to stop counting.
+        let _ = to.write_all(&line);
+    }
+    Ok(counts)
+}
