@@ -28,7 +28,7 @@ impl Replay {
     pub fn to(consumer: impl Into<String>) -> Self {
         Self {
             consumer: consumer.into(),
-            since: DateTime::<Utc>::MIN_UTC,
+            since: DateTime::UNIX_EPOCH,
             until: Utc::now(),
             key: None,
             types: None,
@@ -66,7 +66,7 @@ impl Outbox {
     /// was erased are left out.
     pub async fn replay(&self, broker: &Broker, replay: &Replay) -> Result<u64, Error> {
         let publisher = Publisher::open(broker, CONFIRM_DEADLINE).await?;
-        let mut after = (DateTime::<Utc>::MIN_UTC, i64::MIN);
+        let mut after = (DateTime::UNIX_EPOCH, i64::MIN);
         let mut sent = 0;
         loop {
             let page = self.page(replay, after).await?;
@@ -100,8 +100,8 @@ impl Outbox {
             r#"select published_at, position, message_id, type as event_type, key, seq, payload as "payload!",
                       context as "context: sqlx::types::Json<TraceContext>", deadline, occurred_at
                from messaging.journal
-               where (published_at, position) > (greatest($1, '-infinity'::timestamptz), $2)
-                 and published_at >= greatest($3, '-infinity'::timestamptz) and published_at < $4 and payload is not null
+               where (published_at, position) > ($1, $2)
+                 and published_at >= $3 and published_at < $4 and payload is not null
                  and ($5::text is null or key = $5) and ($6::text[] is null or type = any($6))
                order by published_at, position limit $7"#,
             published_at,

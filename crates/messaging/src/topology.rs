@@ -18,6 +18,9 @@ pub const REPLAY_EXCHANGE: &str = "replay";
 /// Where a queue's own dead letters go: a net under the consumer, which keeps its dead letters in Postgres.
 pub const DEAD_EXCHANGE: &str = "dead";
 
+const POLICY_LOOKS: u32 = 40;
+const POLICY_LOOK_PERIOD: Duration = Duration::from_millis(250);
+
 /// What one consumer subscribes to, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
@@ -229,7 +232,7 @@ impl Management {
         let differs = |what: String| Err(Error::Topology(what));
         let mut found = BTreeSet::new();
         for name in [subscription.queue_names(), vec![subscription.dead_queue()]].concat() {
-            let queue = self.get(&format!("queues/{}/{name}", encode(&self.vhost))).await?;
+            let queue = self.queue(&name, name != subscription.dead_queue()).await?;
             let expected = if name == subscription.dead_queue() {
                 json!({ "x-queue-type": "quorum" })
             } else {
@@ -261,6 +264,20 @@ impl Management {
             return differs(format!("queue {queue} is bound to {exchange} with {key}, which no handler takes"));
         }
         Ok(())
+    }
+
+    /// A queue, with its policy where that is asked for. The management API learns of a policy with the queue's next statistics, which
+    /// are 5 s apart: until then it says nothing of it.
+    async fn queue(&self, name: &str, with_policy: bool) -> Result<Value, Error> {
+        let path = format!("queues/{}/{name}", encode(&self.vhost));
+        for _ in 0..POLICY_LOOKS {
+            let queue = self.get(&path).await?;
+            if !with_policy || queue["policy"].is_string() {
+                return Ok(queue);
+            }
+            tokio::time::sleep(POLICY_LOOK_PERIOD).await;
+        }
+        self.get(&path).await
     }
 
     async fn get(&self, path: &str) -> Result<Value, Error> {

@@ -252,7 +252,7 @@ fn head_bytes(request: &ServiceRequest) -> usize {
 /// Turns an error answer that is no JSON into a problem: actix's own extractors and routes answer in text, or in nothing.
 fn explained(response: HttpResponse, request: Option<&HttpRequest>) -> HttpResponse {
     let status = response.status();
-    if !(status.is_client_error() || status.is_server_error()) || is_json(response.headers()) {
+    if !(status.is_client_error() || status.is_server_error()) || is_for_the_client(response.headers()) {
         return response;
     }
     let shared = request.and_then(Shared::of);
@@ -292,10 +292,13 @@ fn allow(request: Option<&HttpRequest>, headers: &HeaderMap) -> HeaderValue {
     HeaderValue::from_str(methods).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// What a handler wrote itself: a problem, or a page for a person. actix answers in plain text, or in nothing.
+fn is_for_the_client(headers: &HeaderMap) -> bool {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    content_type.starts_with("application/json") || content_type.starts_with(crate::problem::CONTENT_TYPE)
+    ["application/json", crate::problem::CONTENT_TYPE, "text/html"]
+        .iter()
+        .any(|kind| content_type.starts_with(kind))
 }

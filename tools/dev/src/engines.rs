@@ -1,7 +1,6 @@
 //! PostgreSQL and RabbitMQ for a stack: where they come from, and what an administrator does on them. Each engine is given by a
 //! URL, or runs in a container, or is a private instance of the system's packages; whoever uses it does not see which.
 
-pub(crate) mod install;
 pub(crate) mod postgres;
 pub(crate) mod private_postgres;
 pub(crate) mod private_rabbitmq;
@@ -10,7 +9,7 @@ pub(crate) mod rabbitmq;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::{docker::Compose, endpoint::Endpoint, state::State};
+use crate::{docker::Compose, endpoint::Endpoint, install, state::State};
 
 pub(crate) use postgres::Postgres;
 pub(crate) use rabbitmq::RabbitMq;
@@ -58,7 +57,7 @@ pub(crate) async fn start(state: &mut State, given: &Given) -> Result<Engines> {
     if docker.is_none() {
         let postgres = given.database_url.is_none() && !private_postgres::is_installed();
         let rabbitmq = given.amqp_url.is_none() && !private_rabbitmq::is_installed();
-        install::missing(postgres, rabbitmq).await?;
+        install_missing(postgres, rabbitmq).await?;
     }
     let postgres = start_postgres(state, given, docker.as_ref()).await?;
     let rabbitmq = match (&given.amqp_url, &docker) {
@@ -73,9 +72,28 @@ pub(crate) async fn start(state: &mut State, given: &Given) -> Result<Engines> {
 pub(crate) async fn start_postgres_only(state: &mut State, given: &Given) -> Result<Postgres> {
     let docker = docker_if_needed(state, given, Wanted::PostgresOnly).await?;
     if docker.is_none() && given.database_url.is_none() {
-        install::missing(!private_postgres::is_installed(), false).await?;
+        install_missing(!private_postgres::is_installed(), false).await?;
     }
     start_postgres(state, given, docker.as_ref()).await
+}
+
+/// Installs the engines that are not there, or names exactly what to do.
+async fn install_missing(postgres: bool, rabbitmq: bool) -> Result<()> {
+    let wanted = [(postgres, "postgresql"), (rabbitmq, "rabbitmq-server")];
+    let packages: Vec<&str> = wanted.into_iter().filter_map(|(missing, package)| missing.then_some(package)).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let names = packages.join(" ");
+    let explanation = format!(
+        "PostgreSQL and RabbitMQ are needed, and this machine lacks: {names}. One of these helps:\n\
+         \n  - on Debian or Ubuntu:   sudo apt-get install {names}\
+         \n                           (or run `cargo dev up` once as root, which does that without starting system services)\
+         \n  - on other systems:      install the packages of PostgreSQL 15 or later and RabbitMQ 3.10 or later\
+         \n  - with Docker:           start the Docker engine (with its compose plugin); containers are then used\
+         \n  - with existing engines: set DATABASE_URL, AMQP_URL and RABBITMQ_MANAGEMENT_URL to administrators' URLs\n"
+    );
+    install::packages(&packages, &explanation).await
 }
 
 async fn start_postgres(state: &mut State, given: &Given, docker: Option<&Compose>) -> Result<Postgres> {

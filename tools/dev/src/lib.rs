@@ -15,6 +15,7 @@ mod engines;
 mod files;
 mod http;
 mod http_server;
+mod install;
 pub mod mailbox;
 mod prepare;
 mod process;

@@ -81,13 +81,15 @@ async fn two_relays_never_work_one_lane_and_a_stalled_relays_lanes_move() {
     // The first takes every lane, and stalls: it does not renew.
     let taken = first.run_once().await.unwrap().published;
     assert!(taken > 0);
+    for n in 0..rounds {
+        publish(&stage.outbox, &format!("p-{n}"), 2).await;
+    }
     assert_eq!(second.run_once().await.unwrap(), Progress::default(), "it holds no lane, so it publishes nothing");
 
     eventually("the lanes move when the lease has passed", async || second.run_once().await.unwrap().published > 0).await;
-    // The stalled one wakes up with lanes that are no longer its own.
     while second.run_once().await.unwrap().published > 0 {}
     assert_eq!(pending(&stage).await, 0);
-    assert_eq!(stage.count("select count(*) from messaging.journal").await, rounds);
+    assert_eq!(stage.count("select count(*) from messaging.journal").await, 2 * rounds);
     assert_eq!(
         stage.count("select count(distinct holder) from messaging.relay_lane where expires_at > now()").await,
         1,

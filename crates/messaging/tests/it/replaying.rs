@@ -75,9 +75,7 @@ async fn housekeeping_drops_what_is_past_its_retention_and_nothing_else() {
              insert into messaging.parked (consumer, message_id, producer, type, key, seq, payload, context, deadline, occurred_at, state)
                  values ('parcels', messaging.uuid_at('2020-01-02T12:00Z'::timestamptz), 'p', 't', 'k', 1, '', '{}', false, now(), 'dead');
              insert into messaging.journal (published_at, position, message_id, lane, type, key, seq, payload, context, sensitive, deadline, occurred_at)
-                 select now() - age, 1, gen_random_uuid(), 0, 't', 'k', 1, 'secret', '{}', true, false, now()
-                 from unnest(array[interval '0', interval '2 days']) as age where false
-                 union all select now(), 2, gen_random_uuid(), 0, 't', 'k', 1, 'secret', '{}', true, false, now();",
+                 values (now(), 1, gen_random_uuid(), 0, 't', 'k', 1, 'secret', '{}', true, false, now());",
         )
         .await;
     stage.outbox.keep_house().await.unwrap();

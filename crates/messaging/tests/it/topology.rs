@@ -24,8 +24,12 @@ async fn a_topology_that_differs_stops_the_start_with_the_difference_named() {
     assert!(arguments.contains("x-single-active-consumer"), "{arguments}");
 
     stage.vhost.set_policy("parcels", serde_json::json!({ "max-length": 5 })).await;
-    let policy = difference(service.clone()).await;
-    assert!(policy.contains("queue parcels has the policy \"test\", wanted is \"parcels\""), "{policy}");
+    // The management API hears of it a little later.
+    testkit::eventually("the other policy is named", async || {
+        let verified = stage.broker.verify(&service, Some(&management)).await;
+        verified.is_err_and(|error| error.to_string().contains("queue parcels has the policy \"test\", wanted is \"parcels\""))
+    })
+    .await;
     stage.vhost.clear_policy().await;
 
     stage.vhost.delete_queue("parcels").await;

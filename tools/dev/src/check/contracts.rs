@@ -10,11 +10,11 @@ use saphyr::{LoadableYamlNode, Yaml};
 use tokio::process::Command;
 
 use super::Verdict;
-use crate::{console::Step, programs};
+use crate::{console::Step, install, programs};
 
 /// `@bufbuild/buf` of npm, which brings the program for this machine.
 const BUF: &str = "@bufbuild/buf@1.75.0";
-/// The events as they were released last, relative to `proto/`. `buf build -o baseline.binpb` renews it, at a release only.
+/// The events as they were released last, relative to `proto/`. `buf build --exclude-source-info -o baseline.binpb` renews it, at a release only.
 const BASELINE: &str = "baseline.binpb";
 /// What every other part of the project expects docker-compose.yml to hold.
 const SERVICES: [&str; 6] = ["postgres", "rabbitmq", "jaeger", "mailpit", "users", "notifications"];
@@ -28,7 +28,7 @@ pub(super) async fn lint(root: &Path, step: &mut Step) -> Result<Verdict> {
 
 /// Whether what is released can still be read.
 pub(super) async fn breaking(root: &Path, step: &mut Step) -> Result<Verdict> {
-    ensure!(root.join("proto").join(BASELINE).exists(), "proto/{BASELINE} is missing: `buf build -o {BASELINE}` in proto/ makes it");
+    ensure!(root.join("proto").join(BASELINE).exists(), "proto/{BASELINE} is missing: `buf build --exclude-source-info -o {BASELINE}` in proto/ makes it");
     let mut command = buf(root, step).await?;
     command.args(["breaking", "--against", BASELINE]);
     Ok(Verdict::of(programs::watch(&mut command, step).await?, "nothing that was released is broken"))
@@ -42,10 +42,10 @@ async fn buf(root: &Path, step: &mut Step) -> Result<Command> {
     let installed = programs::output(Command::new(&program).arg("--version")).await;
     if !installed.is_ok_and(|printed| printed.trim() == version) {
         step.note("installing buf, once");
-        ensure!(
-            programs::is_there("npm", &["--version"]).await,
-            "npm is needed to install {BUF}: install Node.js and npm (Debian: apt-get install npm)"
-        );
+        if !programs::is_there("npm", &["--version"]).await {
+            let explanation = format!("npm is needed to install {BUF}: install Node.js and npm (on Debian: sudo apt-get install npm)");
+            install::packages(&["npm"], &explanation).await?;
+        }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut install = Command::new("npm");
         install.args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix"]).arg(&folder).arg(BUF);

@@ -1,5 +1,5 @@
-//! Installs the engines from Debian's packages where that is allowed, and names exactly what to install where it is not. What is
-//! installed here is not left running, and not started at the next boot either: the stack runs instances of its own.
+//! Installs Debian's packages where that is allowed: by root. What is installed here is not left running, and not started at the
+//! next boot either: the stack runs instances of its own.
 
 use std::{
     fs::{self, OpenOptions},
@@ -19,34 +19,15 @@ const FORBID_STARTS: &str = "#!/bin/sh\n# Written by cargo dev for the time of o
 /// What the packages would start at the next boot.
 const UNITS: [&str; 4] = ["postgresql.service", "rabbitmq-server.service", "epmd.service", "epmd.socket"];
 
-/// Installs what is missing, or explains.
-pub(super) async fn missing(postgres: bool, rabbitmq: bool) -> Result<()> {
-    let packages: Vec<&str> = [(postgres, "postgresql"), (rabbitmq, "rabbitmq-server")]
-        .into_iter()
-        .filter_map(|(wanted, package)| wanted.then_some(package))
-        .collect();
-    if packages.is_empty() {
-        return Ok(());
-    }
+/// Installs packages that are missing, where this may; the error of where it may not is `explanation`.
+pub(crate) async fn packages(packages: &[&str], explanation: &str) -> Result<()> {
     if !workspace::is_root() || !programs::is_there("apt-get", &["--version"]).await {
-        bail!(explanation(&packages));
+        bail!(explanation.to_owned());
     }
     let mut step = Step::start("packages", &format!("installing {} with apt-get", packages.join(" and ")));
-    install(&packages, &mut step).await.with_context(|| explanation(&packages))?;
+    install(packages, &mut step).await.with_context(|| explanation.to_owned())?;
     step.done(format_args!("{} installed; no system service was started", packages.join(" and ")));
     Ok(())
-}
-
-fn explanation(packages: &[&str]) -> String {
-    let packages = packages.join(" ");
-    format!(
-        "PostgreSQL and RabbitMQ are needed, and this machine lacks: {packages}. One of these helps:\n\
-         \n  - on Debian or Ubuntu:   sudo apt-get install {packages}\n\
-         \x20   (or run `cargo dev up` once as root, which does that without starting system services)\
-         \n  - on other systems:      install the packages of PostgreSQL 15 or later and RabbitMQ 3.10 or later\
-         \n  - with Docker:           start the Docker engine (with its compose plugin); containers are then used\
-         \n  - with existing engines: set DATABASE_URL, AMQP_URL and RABBITMQ_MANAGEMENT_URL to administrators' URLs\n"
-    )
 }
 
 async fn install(packages: &[&str], step: &mut Step) -> Result<()> {
