@@ -115,13 +115,12 @@ impl Letter {
                 ),
                 "For your safety, every device was signed out. Sign in again with the new password.".into(),
                 "That was you? Then all is well, and there is nothing else to do.".into(),
-            ],
-            action: None,
-            after: vec![
                 "That was not you? Then somebody else may know your password. Ask for a new one right away on the \
                  sign-in page, and change it wherever else you use the same one."
                     .into(),
             ],
+            action: None,
+            after: vec![],
             shop: shop.into(),
             why: format!("You receive this mail because it concerns the safety of your account at {shop}."),
         }

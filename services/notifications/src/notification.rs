@@ -48,8 +48,10 @@ impl Intent {
     pub(crate) async fn insert(self, db: &mut PgConnection) -> Result<bool, sqlx::Error> {
         let expires_at = self.expires_at.unwrap_or(self.occurred_at + NEWS_LIFETIME);
         let inserted = sqlx::query!(
-            "insert into notifications (id, user_id, template, content, expires_at, occurred_at, message_id, trace_id)
-             values ($1, $2, $3, $4, $5, $6, $7, $8)
+            // The clock, not the transaction's start: what one batch asks for keeps its order in lists.
+            "insert into notifications
+                 (id, user_id, template, content, expires_at, occurred_at, message_id, trace_id, created_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())
              on conflict (id) do nothing",
             self.id,
             self.user_id,

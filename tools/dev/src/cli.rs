@@ -23,6 +23,8 @@ enum Command {
     Status(NameArgs),
     /// Run every test on private engines of their own.
     Test(TestArgs),
+    /// Measure the way from a commit to its effect beside the bare engines, in a release build.
+    Bench(BenchArgs),
     /// Check format, lints, documentation, supply chain, contracts and generated files.
     Check(CheckArgs),
     /// Renew what is generated and checked in: `.sqlx/` of every package and the broker definitions.
@@ -67,11 +69,20 @@ struct TestArgs {
     /// Leave the engines running, so that the next run starts at once.
     #[arg(long)]
     keep: bool,
+    /// Instead, run each test of a guarantee with that guarantee switched off, and see it fail.
+    #[arg(long, conflicts_with = "runner")]
+    mutants: bool,
     #[command(flatten)]
     engines: Given,
     /// Passed on to the test runner, for example `-p users`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     runner: Vec<String>,
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    #[command(flatten)]
+    engines: Given,
 }
 
 #[derive(Args)]
@@ -127,7 +138,8 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Down(args) => commands::down(&args.stack.name, args.purge).await,
         Command::Status(args) => commands::status(&args.name).await,
-        Command::Test(args) => test::run(args.engines, args.keep, &args.runner).await,
+        Command::Test(args) => test::run(args.engines, args.keep, test::What::of(args.mutants, &args.runner)).await,
+        Command::Bench(args) => test::run(args.engines, false, test::What::Bench).await,
         Command::Check(args) => check::run(args.engines, args.quick).await,
         Command::Prepare(args) => prepare::run(args.engines).await,
         Command::Backend(args) => backend::run(args.smtp, args.mailbox, args.otlp, args.traces).await,

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::{
     console, sample,
     services::{self, NOTIFICATIONS, USERS},
-    stack::{DEFAULT_NAME, Options, Stack, delete, lock, stop_everything},
+    stack::{DEFAULT_NAME, Options, Stack, lock, stop_everything},
     state::State,
     tail, workspace,
 };
@@ -45,13 +45,14 @@ pub(crate) async fn down(name: &str, purge: bool) -> Result<bool> {
         console::line(format_args!("There is no stack \"{name}\"."));
         return Ok(true);
     }
-    let _lock = lock(name)?;
-    match State::load(name) {
-        Ok(Some(mut state)) => stop_everything(&mut state, purge).await?,
-        // Without a readable state nothing is known to run.
-        Ok(None) | Err(_) if purge => delete(&folder)?,
-        Ok(None) => console::line(format_args!("Nothing is known to run of \"{name}\".")),
-        Err(error) => return Err(error),
+    if purge {
+        Stack::purge(name).await?;
+    } else {
+        let _lock = lock(name)?;
+        match State::load(name)? {
+            Some(mut state) => stop_everything(&mut state, false).await?,
+            None => console::line(format_args!("Nothing is known to run of \"{name}\".")),
+        }
     }
     console::line(format_args!("The stack \"{name}\" is down."));
     Ok(true)

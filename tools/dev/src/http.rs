@@ -22,56 +22,110 @@ const BODY_LIMIT_BYTES: usize = 32 * 1024 * 1024;
 
 /// What came back, whatever its status.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
 }
 
 impl Answer {
-    pub(crate) fn text(&self) -> String {
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub(crate) fn json(&self) -> Result<Value> {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// When it is not JSON.
+    pub fn json(&self) -> Result<Value> {
         serde_json::from_slice(&self.body).with_context(|| format!("not JSON ({}): {}", self.status, self.text()))
     }
 
     /// The answer, unless its status says that the request failed.
-    pub(crate) fn success(self) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the status is not a 2xx.
+    pub fn success(self) -> Result<Self> {
         ensure!(self.status.is_success(), "{}: {}", self.status, self.text());
         Ok(self)
     }
 }
 
 /// `GET http://127.0.0.1:<port><path>`, whatever comes back.
-pub(crate) async fn get(port: u16, path: &str) -> Result<Answer> {
+///
+/// # Errors
+/// When nothing comes back.
+pub async fn get(port: u16, path: &str) -> Result<Answer> {
     request(&Endpoint::local("http", port, "", "", ""), Method::GET, path, None).await
 }
 
 /// The same, for the JSON of a successful answer.
-pub(crate) async fn get_json(port: u16, path: &str) -> Result<Value> {
+///
+/// # Errors
+/// When nothing comes back, or something else.
+pub async fn get_json(port: u16, path: &str) -> Result<Value> {
     get(port, path).await?.success().with_context(|| format!("GET {path} of port {port}"))?.json()
+}
+
+/// `POST` of JSON to a port of this machine, whatever comes back.
+///
+/// # Errors
+/// When nothing comes back.
+pub async fn post(port: u16, path: &str, body: Option<&Value>) -> Result<Answer> {
+    request(&Endpoint::local("http", port, "", "", ""), Method::POST, path, body).await
+}
+
+/// The same as [`get`], as somebody who has an access token.
+///
+/// # Errors
+/// When nothing comes back.
+pub async fn get_as(port: u16, path: &str, access_token: &str) -> Result<Answer> {
+    let endpoint = Endpoint::local("http", port, "", "", "");
+    exchange_in_time(&endpoint, Method::GET, path, None, Some(format!("Bearer {access_token}"))).await
 }
 
 /// One request with an optional JSON body; the endpoint's user and password are sent when there is a user.
 pub(crate) async fn request(to: &Endpoint, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+    let credentials = (!to.user.is_empty()).then(|| {
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", to.user, to.password));
+        format!("Basic {pair}")
+    });
+    exchange_in_time(to, method, path, body, credentials).await
+}
+
+async fn exchange_in_time(
+    to: &Endpoint,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    authorization: Option<String>,
+) -> Result<Answer> {
     ensure!(to.scheme == "http", "{to}: only plain http is spoken here");
     let what = format!("{method} {path} of {}:{}", to.host, to.port);
-    match tokio::time::timeout(TIME_LIMIT, exchange(to, method, path, body)).await {
+    match tokio::time::timeout(TIME_LIMIT, exchange(to, method, path, body, authorization)).await {
         Ok(answer) => answer.with_context(|| what),
         Err(_) => anyhow::bail!("{what}: no answer in {} s", TIME_LIMIT.as_secs()),
     }
 }
 
-async fn exchange(to: &Endpoint, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+async fn exchange(
+    to: &Endpoint,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    authorization: Option<String>,
+) -> Result<Answer> {
     let address = format!("{}:{}", to.host, to.port);
     let stream = TcpStream::connect(&address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut request = Request::builder().method(method).uri(path).header(HOST, &address);
-    if !to.user.is_empty() {
-        let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", to.user, to.password));
-        request = request.header(AUTHORIZATION, format!("Basic {credentials}"));
+    if let Some(authorization) = authorization {
+        request = request.header(AUTHORIZATION, authorization);
     }
     let body = match body {
         Some(json) => {

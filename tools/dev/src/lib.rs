@@ -1,7 +1,7 @@
 //! `cargo dev`: starts the whole system on one machine, tests it, checks it.
 //!
 //! Tests of the services use two parts of it as a library: [`mailbox`], an SMTP server that keeps what it is sent, and
-//! [`traces`], a receiver for spans. The system test uses [`stack`]. Nothing here runs in production.
+//! [`traces`], a receiver for spans. The system test uses [`stack`] and [`http`]. Nothing here runs in production.
 
 mod backend;
 mod binaries;
@@ -13,7 +13,7 @@ mod docker;
 mod endpoint;
 mod engines;
 mod files;
-mod http;
+pub mod http;
 mod http_server;
 mod install;
 pub mod mailbox;
@@ -24,6 +24,7 @@ mod sample;
 mod services;
 pub mod stack;
 mod state;
+mod switches;
 mod tail;
 mod test;
 mod test_summary;

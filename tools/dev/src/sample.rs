@@ -4,12 +4,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::{
     console::{self, Step},
-    endpoint::{self, Endpoint},
+    endpoint,
     files, http,
     stack::Stack,
 };
@@ -30,8 +29,7 @@ pub(crate) async fn show(stack: &Stack) -> Result<()> {
 async fn register(stack: &Stack, email: &str) -> Result<String> {
     let step = Step::start("POST /users", email);
     let body = json!({ "email": email, "name": "Sample Person", "password": files::secret()? });
-    let users = Endpoint::local("http", stack.port("users")?, "", "", "");
-    let answer = http::request(&users, Method::POST, "/users", Some(&body)).await?;
+    let answer = http::post(stack.port("users")?, "/users", Some(&body)).await?;
     ensure!(answer.status == 202, "POST /users was answered with {}: {}", answer.status, answer.text());
     let traceparent = answer.headers.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let trace = traceparent.split('-').nth(1).context("the answer has no traceparent header")?.to_owned();

@@ -165,6 +165,23 @@ impl Stack {
         stop_everything(&mut self.state, purge).await
     }
 
+    /// Stops whatever runs of a stack, and deletes its data; nothing if there is none of that name.
+    ///
+    /// # Errors
+    /// When something does not stop, or cannot be deleted.
+    pub async fn purge(name: &str) -> Result<()> {
+        let folder = workspace::stack_folder(&workspace::root()?, name);
+        if !folder.exists() {
+            return Ok(());
+        }
+        let _lock = lock(name)?;
+        match State::load(name) {
+            Ok(Some(mut state)) => stop_everything(&mut state, true).await,
+            // Without a state that can be read, nothing is known to run.
+            Ok(None) | Err(_) => delete(&folder),
+        }
+    }
+
     /// Stops what this run has started and leaves what ran before. `Ok(false)`: something was left.
     pub(crate) async fn stop_started(self) -> Result<bool> {
         let _lock = lock(&self.state.name)?;
@@ -233,7 +250,7 @@ pub(crate) async fn stop_everything(state: &mut State, purge: bool) -> Result<()
 }
 
 /// Removes a stack's folder, and the folders of engines that it links to.
-pub(crate) fn delete(folder: &PathBuf) -> Result<()> {
+fn delete(folder: &PathBuf) -> Result<()> {
     for engine in ["postgres", "rabbitmq"] {
         if let Ok(elsewhere) = fs::read_link(folder.join(engine))
             && elsewhere.exists()

@@ -17,19 +17,41 @@ use crate::{
     engines::{self, Engines, Given},
     programs, stack,
     state::State,
+    switches,
     test_summary::{Counts, Runner},
 };
 
 const STACK: &str = "test";
 
-pub(crate) async fn run(given: Given, keep: bool, arguments: &[String]) -> Result<bool> {
+/// What is run on the engines.
+#[derive(Clone, Copy)]
+pub(crate) enum What<'a> {
+    /// The tests, with what is passed on to their runner.
+    Tests(&'a [String]),
+    /// The tests of the guarantees, each with its guarantee switched off.
+    Switches,
+    /// The measurements.
+    Bench,
+}
+
+impl<'a> What<'a> {
+    pub(crate) fn of(mutants: bool, runner: &'a [String]) -> Self {
+        if mutants { Self::Switches } else { Self::Tests(runner) }
+    }
+}
+
+pub(crate) async fn run(given: Given, keep: bool, what: What<'_>) -> Result<bool> {
     // Ctrl-C ends the tests; the engines are still to be stopped.
     let _interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     let _lock = stack::lock(STACK)?;
     console::line(console::bold("Starting engines for the tests"));
     let mut state = State::load_or_create(STACK)?;
     let result = match engines::start(&mut state, &given).await {
-        Ok(engines) => run_all(&engines, arguments).await,
+        Ok(engines) => match what {
+            What::Tests(arguments) => run_all(&engines, arguments).await,
+            What::Switches => switches::run(&engines).await,
+            What::Bench => bench(&engines).await.map(|success| (Counts::default(), success)),
+        },
         Err(error) => Err(error),
     };
     if keep {
@@ -42,7 +64,9 @@ pub(crate) async fn run(given: Given, keep: bool, arguments: &[String]) -> Resul
     if counts.failed == 0 && !success {
         console::line("\nA runner ended with an error that is no failed test; it says above which.");
     }
-    console::line(format_args!("\n{counts}"));
+    if !matches!(what, What::Bench) {
+        console::line(format_args!("\n{counts}"));
+    }
     Ok(success && counts.failed == 0)
 }
 
@@ -68,7 +92,15 @@ async fn run_all(engines: &Engines, arguments: &[String]) -> Result<(Counts, boo
     Ok((counts, success))
 }
 
-fn environment<'a>(command: &'a mut Command, engines: &Engines) -> &'a mut Command {
+/// Release builds, warmed up, and both ways in turn: only the ratio counts.
+async fn bench(engines: &Engines) -> Result<bool> {
+    console::heading("From a commit to its effect (a release build: the first one takes minutes)");
+    let mut command = binaries::cargo()?;
+    command.args(["bench", "--package", "messaging", "--bench", "latency"]);
+    Ok(environment(&mut command, engines).status().await.context("cannot run cargo")?.success())
+}
+
+pub(crate) fn environment<'a>(command: &'a mut Command, engines: &Engines) -> &'a mut Command {
     command
         .env("TEST_DATABASE_URL", engines.postgres.admin.with_password())
         .env("TEST_AMQP_URL", engines.rabbitmq.amqp.with_password())
