@@ -1,6 +1,8 @@
 //! Turns `proto/` into Rust: the messages with prost, and an `Event` impl for each message that has a key, read from its descriptor's options.
 //! No system `protoc` is needed: protox compiles the files.
 
+#![expect(clippy::disallowed_methods, reason = "cargo tells a build script everything through its environment")]
+
 use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 
 use prost::Message as _;
@@ -79,7 +81,9 @@ impl Events {
             let keys: Vec<_> = message.fields().filter(|field| is_set(field, &key)).collect();
             let [key_field] = keys.as_slice() else {
                 let found = keys.len();
-                return Err(format!("{}: an event has exactly one key field, this has {found}", message.full_name()).into());
+                return Err(
+                    format!("{}: an event has exactly one key field, this has {found}", message.full_name()).into()
+                );
             };
             if key_field.kind() != Kind::String {
                 return Err(format!("{}: the key must be a string", key_field.full_name()).into());

@@ -96,7 +96,8 @@ async fn through_the_outbox(stage: &Stage, round: u32) -> Duration {
 }
 
 async fn seen(pool: &PgPool, id: &str) {
-    while sqlx::query("select from effect where id = $1").bind(id).fetch_optional(pool).await.expect("a look").is_none() {
+    while sqlx::query("select from effect where id = $1").bind(id).fetch_optional(pool).await.expect("a look").is_none()
+    {
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
 }
@@ -111,8 +112,7 @@ struct Bare {
 impl Bare {
     async fn start(stage: &Stage) -> Self {
         let connect = || Connection::connect(&stage.vhost.amqp_url, ConnectionProperties::default());
-        let (publishing, consuming) =
-            (connect().await.expect("a connection"), connect().await.expect("a connection"));
+        let (publishing, consuming) = (connect().await.expect("a connection"), connect().await.expect("a connection"));
         let channel = publishing.create_channel().await.expect("a channel");
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirm mode");
         let mut quorum = lapin::types::FieldTable::default();

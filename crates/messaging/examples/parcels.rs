@@ -2,7 +2,7 @@
 //!
 //! Needs a database and a broker of which it may do what it likes:
 //! `DATABASE_URL=postgres://… AMQP_URL=amqp://… RABBITMQ_MANAGEMENT_URL=http://… cargo run -p messaging --example parcels`
-#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program for people to read and run")]
+#![expect(clippy::print_stdout, clippy::expect_used, clippy::disallowed_methods, reason = "a program for people to read and run")]
 
 use std::time::Duration;
 
@@ -66,7 +66,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             tx.publish(&ParcelArrived { parcel_id: "p-1".into(), place: place.into() })?;
             tx.commit().await?;
         }
-        while sqlx::query_scalar::<_, i64>("select count(*) from board where place = 'Munich'").fetch_one(outbox.pool()).await? == 0 {
+        while sqlx::query_scalar::<_, i64>("select count(*) from board where place = 'Munich'")
+            .fetch_one(outbox.pool())
+            .await?
+            == 0
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         stop.cancel();
@@ -85,7 +89,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn import_topology(consumer: &Consumer, management: &str) -> Result<(), Box<dyn std::error::Error>> {
     let service = consumer.service();
     let definitions = topology::definitions("/", &[User { service: &service, password: "example" }]);
-    let imported = reqwest::Client::new().post(format!("{management}/api/definitions")).json(&definitions).send().await?;
+    let imported =
+        reqwest::Client::new().post(format!("{management}/api/definitions")).json(&definitions).send().await?;
     imported.error_for_status()?;
     Ok(())
 }

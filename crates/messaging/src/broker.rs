@@ -73,7 +73,6 @@ impl Broker {
         let start = |purpose: &'static str| {
             let (sender, receiver) = watch::channel(None);
             let link = Link { purpose, options: options.clone(), health: health.clone(), sender, stop: stop.clone() };
-            #[expect(clippy::disallowed_methods, reason = "ends with the token, and close() waits for it")]
             tasks.spawn(link.run());
             receiver
         };

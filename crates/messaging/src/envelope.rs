@@ -91,7 +91,9 @@ impl Envelope {
 
         let message_id = property(properties.message_id(), "message_id")?;
         Ok(Self {
-            message_id: message_id.parse().map_err(|_| format!("the property message_id is not a UUID: {message_id}"))?,
+            message_id: message_id
+                .parse()
+                .map_err(|_| format!("the property message_id is not a UUID: {message_id}"))?,
             event_type: property(properties.kind(), "type")?,
             producer: property(properties.app_id(), "app_id")?,
             key: text(KEY).ok_or(format!("the header {KEY} is missing"))?.to_owned(),

@@ -73,7 +73,9 @@ pub enum PublishError {
         event_type: &'static str,
     },
     /// The encoded event exceeds [`MAX_PAYLOAD_BYTES`].
-    #[error("{event_type} has {bytes} bytes, {MAX_PAYLOAD_BYTES} are allowed: store the content and publish a reference to it")]
+    #[error(
+        "{event_type} has {bytes} bytes, {MAX_PAYLOAD_BYTES} are allowed: store the content and publish a reference to it"
+    )]
     TooLarge {
         /// The event's type.
         event_type: &'static str,

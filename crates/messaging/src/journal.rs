@@ -26,13 +26,7 @@ pub struct Replay {
 impl Replay {
     /// Everything in the journal, to one consumer.
     pub fn to(consumer: impl Into<String>) -> Self {
-        Self {
-            consumer: consumer.into(),
-            since: DateTime::UNIX_EPOCH,
-            until: Utc::now(),
-            key: None,
-            types: None,
-        }
+        Self { consumer: consumer.into(), since: DateTime::UNIX_EPOCH, until: Utc::now(), key: None, types: None }
     }
 
     /// Only what was published at or after this time.

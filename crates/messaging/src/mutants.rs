@@ -7,7 +7,8 @@
 #[cfg(feature = "mutants")]
 pub(crate) fn without(guarantee: &str) -> bool {
     #[expect(clippy::disallowed_methods, reason = "a switch of the test build, not configuration")]
-    static WITHOUT: std::sync::LazyLock<Option<String>> = std::sync::LazyLock::new(|| std::env::var("MESSAGING_WITHOUT").ok());
+    static WITHOUT: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("MESSAGING_WITHOUT").ok());
     WITHOUT.as_deref() == Some(guarantee)
 }
 

@@ -67,13 +67,8 @@ impl Outbox {
 
     /// As [`Outbox::new`], with other retention.
     pub fn with_retention(pool: PgPool, producer: &'static str, retention: Retention) -> Self {
-        let shared = Shared {
-            producer,
-            retention,
-            health: Health::default(),
-            wake: Wake::default(),
-            jobs: Notify::new(),
-        };
+        let shared =
+            Shared { producer, retention, health: Health::default(), wake: Wake::default(), jobs: Notify::new() };
         Self { pool, shared: Arc::new(shared) }
     }
 
@@ -94,7 +89,11 @@ impl Outbox {
         loop {
             let error = match migrator.run(&self.pool).await {
                 Ok(()) => return Ok(()),
-                Err(sqlx::migrate::MigrateError::Execute(error)) if database_verdict(&error) == Verdict::Unavailable => error,
+                Err(sqlx::migrate::MigrateError::Execute(error))
+                    if database_verdict(&error) == Verdict::Unavailable =>
+                {
+                    error
+                }
                 Err(error) => return Err(error.into()),
             };
             failures += 1;

@@ -91,7 +91,8 @@ impl Publisher {
                 continue;
             }
             if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
-                returned.extend(message.properties.message_id().as_ref().and_then(|id| id.as_str().parse::<Uuid>().ok()));
+                returned
+                    .extend(message.properties.message_id().as_ref().and_then(|id| id.as_str().parse::<Uuid>().ok()));
             }
         }
         Ok(window
@@ -121,7 +122,9 @@ impl Route<'_> {
             Self::Subscribers => {
                 (crate::topology::EVENTS_EXCHANGE, event::routing_key(&envelope.event_type, envelope.lane()))
             }
-            Self::Consumer(consumer) => (crate::topology::REPLAY_EXCHANGE, event::routing_key(consumer, envelope.lane())),
+            Self::Consumer(consumer) => {
+                (crate::topology::REPLAY_EXCHANGE, event::routing_key(consumer, envelope.lane()))
+            }
         }
     }
 }

@@ -157,7 +157,11 @@ impl Relay {
     }
 
     /// One window, on a channel that is opened when needed. None when told to stop while waiting for the broker.
-    async fn look(&self, publisher: &mut Option<Publisher>, stop: &CancellationToken) -> Result<Option<Progress>, Error> {
+    async fn look(
+        &self,
+        publisher: &mut Option<Publisher>,
+        stop: &CancellationToken,
+    ) -> Result<Option<Progress>, Error> {
         if publisher.as_ref().is_some_and(|publisher| !publisher.usable()) {
             *publisher = None;
         }
@@ -243,7 +247,12 @@ const MAX_LINKS: usize = 64;
 
 impl Window {
     /// What a relay does that does not wait for the broker.
-    async fn settle_unsent(mut self, outbox: &Outbox, lease: &lanes::Lease, publisher: &Publisher) -> Result<Progress, Error> {
+    async fn settle_unsent(
+        mut self,
+        outbox: &Outbox,
+        lease: &lanes::Lease,
+        publisher: &Publisher,
+    ) -> Result<Progress, Error> {
         let mut sent = Vec::new();
         while !self.next_wave().is_empty() {
             sent.extend(self.answer_unasked());

@@ -58,7 +58,8 @@ impl Subscription {
             0 | 1 => vec![(self.consumer.clone(), Vec::new())],
             partitions => (0..partitions)
                 .map(|partition| {
-                    let lanes = (0..LANES).filter(|lane| lane % i16::from(partitions) == i16::from(partition)).collect();
+                    let lanes =
+                        (0..LANES).filter(|lane| lane % i16::from(partitions) == i16::from(partition)).collect();
                     (format!("{}.{partition}", self.consumer), lanes)
                 })
                 .collect(),
@@ -108,9 +109,7 @@ pub fn definitions(vhost: &str, users: &[User<'_>]) -> Value {
         json!({ "name": name, "vhost": vhost, "type": kind, "durable": true, "auto_delete": false, "internal": false,
                 "arguments": {} })
     };
-    let queue = |name: &str, arguments: Value| {
-        json!({ "name": name, "vhost": vhost, "durable": true, "auto_delete": false, "arguments": arguments })
-    };
+    let queue = |name: &str, arguments: Value| json!({ "name": name, "vhost": vhost, "durable": true, "auto_delete": false, "arguments": arguments });
     let mut queues = Vec::new();
     let mut bindings = Vec::new();
     let mut policies = Vec::new();
@@ -239,7 +238,10 @@ impl Management {
                 subscription.arguments()
             };
             if queue["arguments"] != expected {
-                return differs(format!("queue {name} has the arguments {}, wanted are {expected}", queue["arguments"]));
+                return differs(format!(
+                    "queue {name} has the arguments {}, wanted are {expected}",
+                    queue["arguments"]
+                ));
             }
             if name != subscription.dead_queue() && queue["policy"] != json!(subscription.consumer) {
                 return differs(format!(
@@ -285,10 +287,18 @@ impl Management {
             // Another part may have chosen a provider before; any will do.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-            client.get(format!("{}/api/{path}", self.url.trim_end_matches('/'))).send().await?.error_for_status()?.json().await
+            client
+                .get(format!("{}/api/{path}", self.url.trim_end_matches('/')))
+                .send()
+                .await?
+                .error_for_status()?
+                .json()
+                .await
         };
         // The URL holds the password; the error must not.
-        answer.await.map_err(|error: reqwest::Error| Error::Topology(format!("management API, {path}: {}", error.without_url())))
+        answer.await.map_err(|error: reqwest::Error| {
+            Error::Topology(format!("management API, {path}: {}", error.without_url()))
+        })
     }
 }
 

@@ -54,7 +54,10 @@ impl OutboxTransaction {
         let message_id = pending.message_id;
         if without("rollback") {
             let pool = self.outbox.pool.clone();
-            #[expect(clippy::disallowed_methods, reason = "what is published before the commit is published whatever happens")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "what is published before the commit is published whatever happens"
+            )]
             tokio::spawn(async move { insert(&mut *pool.acquire().await?, &[pending]).await });
             return Ok(message_id);
         }

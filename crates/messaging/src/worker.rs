@@ -190,7 +190,6 @@ impl<T: Task> Worker<T> {
                     Ok(jobs) => {
                         claimed = jobs.len();
                         for job in jobs {
-                            #[expect(clippy::disallowed_methods, reason = "joined below, before run returns")]
                             running.spawn(self.clone().work(job));
                         }
                     }
@@ -248,7 +247,8 @@ impl<T: Task> Worker<T> {
         )
         .fetch_all(&self.outbox.pool)
         .await?;
-        let job = |id, attempts: i32, context| Job { id, attempt: u32::try_from(attempts).unwrap_or(1), lease, context };
+        let job =
+            |id, attempts: i32, context| Job { id, attempt: u32::try_from(attempts).unwrap_or(1), lease, context };
         Ok(rows.into_iter().map(|row| job(row.id, row.attempts, row.context.0)).collect())
     }
 

@@ -53,11 +53,8 @@ pub struct Telemetry {
 /// When the options are not valid, or when something else was installed before. An unreachable collector is not an error.
 pub fn init(service: &'static str, version: &'static str, options: &Options) -> Result<Telemetry, InitError> {
     let exporter = options.collector().map(traces::otlp).transpose()?;
-    let provider = traces::provider(
-        traces::resource(service, version),
-        options.traces_sampler_ratio,
-        exporter.map(traces::batch),
-    );
+    let provider =
+        traces::provider(traces::resource(service, version), options.traces_sampler_ratio, exporter.map(traces::batch));
 
     tracing_subscriber::registry()
         .with(logs::layer(service, options.log_format, std::io::stdout).with_filter(options.log_filter()?))

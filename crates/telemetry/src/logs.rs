@@ -28,10 +28,7 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let colours = format == LogFormat::Human && std::io::stdout().is_terminal();
-    tracing_subscriber::fmt::layer()
-        .with_ansi(colours)
-        .with_writer(writer)
-        .event_format(Lines { service, format })
+    tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(writer).event_format(Lines { service, format })
 }
 
 /// Panics are log lines too, with the ids of the request or message they happened in.
@@ -104,10 +101,7 @@ impl Line<'_> {
 
     fn json(self, mut writer: Writer<'_>, service: &str) -> fmt::Result {
         let mut line = Map::new();
-        line.insert(
-            "timestamp".into(),
-            json!(Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)),
-        );
+        line.insert("timestamp".into(), json!(Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)));
         line.insert("level".into(), json!(self.metadata.level().as_str()));
         line.insert("service".into(), json!(service));
         line.insert("target".into(), json!(self.metadata.target()));

@@ -55,9 +55,7 @@ impl Default for Options {
 impl Options {
     /// The collector's address; an empty variable counts as none.
     pub(crate) fn collector(&self) -> Option<&str> {
-        self.otel_exporter_otlp_endpoint
-            .as_deref()
-            .filter(|url| !url.is_empty())
+        self.otel_exporter_otlp_endpoint.as_deref().filter(|url| !url.is_empty())
     }
 
     pub(crate) fn log_filter(&self) -> Result<EnvFilter, ParseError> {
@@ -85,10 +83,7 @@ mod tests {
 
     #[test]
     fn a_ratio_outside_zero_to_one_is_refused() {
-        assert_eq!(
-            parse(&["--traces-sampler-ratio", "0.25"]).unwrap().traces_sampler_ratio,
-            0.25
-        );
+        assert_eq!(parse(&["--traces-sampler-ratio", "0.25"]).unwrap().traces_sampler_ratio, 0.25);
         for ratio in ["-0.1", "1.01", "NaN", "all"] {
             let argument = format!("--traces-sampler-ratio={ratio}");
             assert!(parse(&[&argument]).is_err(), "{ratio} was accepted");
@@ -98,19 +93,13 @@ mod tests {
     #[test]
     fn directives_of_the_user_win_over_the_quiet_defaults() {
         let filter = |rust_log: &str| {
-            let options = Options {
-                rust_log: rust_log.to_owned(),
-                ..Options::default()
-            };
+            let options = Options { rust_log: rust_log.to_owned(), ..Options::default() };
             options.log_filter().map(|filter| filter.to_string())
         };
         let default = filter("").unwrap();
         assert!(default.contains("lapin=warn") && default.contains("info"), "{default}");
         let chosen = filter("debug,lapin=trace").unwrap();
-        assert!(
-            chosen.contains("lapin=trace") && !chosen.contains("lapin=warn"),
-            "{chosen}"
-        );
+        assert!(chosen.contains("lapin=trace") && !chosen.contains("lapin=warn"), "{chosen}");
         assert!(chosen.contains("h2=warn") && chosen.contains("debug"), "{chosen}");
         assert!(filter("users=loud").is_err());
     }

@@ -9,11 +9,7 @@ use metrics::{Unit, describe_gauge, gauge};
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(crate) fn describe() {
-    describe_gauge!(
-        "process_cpu_seconds_total",
-        Unit::Seconds,
-        "Processor time used, user and system."
-    );
+    describe_gauge!("process_cpu_seconds_total", Unit::Seconds, "Processor time used, user and system.");
     describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Resident memory.");
     describe_gauge!("process_virtual_memory_bytes", Unit::Bytes, "Virtual memory.");
     describe_gauge!("process_threads", "Threads.");
@@ -22,22 +18,13 @@ pub(crate) fn describe() {
 }
 
 pub(crate) fn record() {
-    if let Some(ticks) = fs::read_to_string("/proc/self/stat")
-        .ok()
-        .and_then(|stat| cpu_ticks(&stat))
-    {
+    if let Some(ticks) = fs::read_to_string("/proc/self/stat").ok().and_then(|stat| cpu_ticks(&stat)) {
         // A gauge, though it only grows: counters hold whole numbers here, and whole seconds are too coarse for a rate.
         gauge!("process_cpu_seconds_total").set(ticks as f64 / TICKS_PER_SECOND);
     }
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
-        set(
-            "process_resident_memory_bytes",
-            number_after(&status, "VmRSS:").map(|kib| kib * 1_024),
-        );
-        set(
-            "process_virtual_memory_bytes",
-            number_after(&status, "VmSize:").map(|kib| kib * 1_024),
-        );
+        set("process_resident_memory_bytes", number_after(&status, "VmRSS:").map(|kib| kib * 1_024));
+        set("process_virtual_memory_bytes", number_after(&status, "VmSize:").map(|kib| kib * 1_024));
         set("process_threads", number_after(&status, "Threads:"));
     }
     if let Ok(limits) = fs::read_to_string("/proc/self/limits") {
@@ -86,15 +73,9 @@ mod tests {
         assert_eq!(number_after(status, "VmRSS:"), Some(1_024));
         assert_eq!(number_after(status, "Threads:"), Some(7));
         assert_eq!(
-            number_after(
-                "Max open files            1024                 4096  files\n",
-                "Max open files"
-            ),
+            number_after("Max open files            1024                 4096  files\n", "Max open files"),
             Some(1_024)
         );
-        assert_eq!(
-            number_after("Max open files            unlimited unlimited\n", "Max open files"),
-            None
-        );
+        assert_eq!(number_after("Max open files            unlimited unlimited\n", "Max open files"), None);
     }
 }

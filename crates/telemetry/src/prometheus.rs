@@ -9,9 +9,8 @@ use crate::process;
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// From half a millisecond (a cached read) to a minute and more (a retry that waited).
-const SECONDS: [f64; 17] = [
-    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
-];
+const SECONDS: [f64; 17] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 /// Powers of four, for counts of things in one go: batch sizes, queue lengths.
 const COUNTS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0];
 

@@ -125,8 +125,7 @@ pub(crate) fn current_ids() -> Option<(String, String)> {
     Context::map_current(|context| {
         let span = context.span();
         let ids = span.span_context();
-        ids.is_valid()
-            .then(|| (ids.trace_id().to_string(), ids.span_id().to_string()))
+        ids.is_valid().then(|| (ids.trace_id().to_string(), ids.span_id().to_string()))
     })
 }
 
@@ -139,19 +138,13 @@ pub(crate) struct Reported<E> {
 
 impl<E> Reported<E> {
     fn new(exporter: E, endpoint: &str) -> Self {
-        Self {
-            exporter,
-            endpoint: endpoint.to_owned(),
-            failing: AtomicBool::new(false),
-        }
+        Self { exporter, endpoint: endpoint.to_owned(), failing: AtomicBool::new(false) }
     }
 }
 
 impl<E> fmt::Debug for Reported<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reported")
-            .field("endpoint", &self.endpoint)
-            .finish_non_exhaustive()
+        f.debug_struct("Reported").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 

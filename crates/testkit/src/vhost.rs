@@ -29,7 +29,8 @@ impl Vhost {
         let vhost = Self { name, amqp_url, management_url, services: services.to_vec() };
         vhost.sweep().await;
         vhost.call(reqwest::Method::PUT, &format!("vhosts/{}", vhost.name), None).await;
-        let admin = vhost.amqp_url.split("//").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or("guest").to_owned();
+        let admin =
+            vhost.amqp_url.split("//").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or("guest").to_owned();
         let everything = json!({ "configure": ".*", "write": ".*", "read": ".*" });
         vhost.call(reqwest::Method::PUT, &format!("permissions/{}/{admin}", vhost.name), Some(everything)).await;
         vhost.import().await;
@@ -68,7 +69,8 @@ impl Vhost {
 
     /// Sets a policy on a queue that overrules the generated one.
     pub async fn set_policy(&self, queue: &str, definition: Value) {
-        let policy = json!({ "pattern": format!("^{queue}$"), "priority": 9, "apply-to": "queues", "definition": definition });
+        let policy =
+            json!({ "pattern": format!("^{queue}$"), "priority": 9, "apply-to": "queues", "definition": definition });
         self.call(reqwest::Method::PUT, &format!("policies/{}/test", self.name), Some(policy)).await;
     }
 

@@ -126,10 +126,7 @@ impl Verifier {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = LEEWAY.as_secs();
-        Self {
-            keys: Arc::new(keys),
-            validation: Arc::new(validation),
-        }
+        Self { keys: Arc::new(keys), validation: Arc::new(validation) }
     }
 
     /// Verifies signature, issuer, audience and expiry of a token.
@@ -186,13 +183,9 @@ impl From<AuthError> for Problem {
                 r#"Bearer realm="postrider", error="invalid_token", error_description="The access token has expired""#
             }
         };
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "invalid-token",
-            "The access token is not accepted",
-        )
-        .detail(error.to_string())
-        .header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+        Self::new(StatusCode::UNAUTHORIZED, "invalid-token", "The access token is not accepted")
+            .detail(error.to_string())
+            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 }
 
@@ -221,21 +214,16 @@ impl FromRequest for Operator {
             let identity = identity.await?;
             match identity.role {
                 Role::Operator => Ok(Self(identity)),
-                Role::Customer => Err(Problem::forbidden(
-                    "Only operators may do this; log in with an operator's account.",
-                )),
+                Role::Customer => {
+                    Err(Problem::forbidden("Only operators may do this; log in with an operator's account."))
+                }
             }
         })
     }
 }
 
 fn bearer(request: &HttpRequest) -> Option<&str> {
-    let (scheme, token) = request
-        .headers()
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_once(' ')?;
+    let (scheme, token) = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 

@@ -32,9 +32,7 @@ pub(crate) fn limit(request: &mut ServiceRequest, options: &HttpOptions) -> Resu
     }
     match request.take_payload() {
         Payload::None => {}
-        payload => request.set_payload(Payload::Stream {
-            payload: Box::pin(Limited::new(payload, options)),
-        }),
+        payload => request.set_payload(Payload::Stream { payload: Box::pin(Limited::new(payload, options)) }),
     }
     Ok(())
 }
@@ -146,9 +144,7 @@ mod tests {
             Some((Ok(Bytes::from_static(b"x")), ()))
         });
         let options = HttpOptions::new(([127, 0, 0, 1], 0).into());
-        let payload: Payload = Payload::Stream {
-            payload: Box::pin(trickle),
-        };
+        let payload: Payload = Payload::Stream { payload: Box::pin(trickle) };
         let mut body = Limited::new(payload, &options);
         let mut bytes = 0;
         let error = loop {
@@ -158,10 +154,7 @@ mod tests {
                 None => panic!("it has no end"),
             }
         };
-        assert!(
-            matches!(&error, PayloadError::Io(error) if error.kind() == io::ErrorKind::TimedOut),
-            "{error}"
-        );
+        assert!(matches!(&error, PayloadError::Io(error) if error.kind() == io::ErrorKind::TimedOut), "{error}");
         assert_eq!(bytes, SPEED_GRACE.as_secs());
         assert_eq!(problem(&error, None).status(), StatusCode::REQUEST_TIMEOUT);
     }

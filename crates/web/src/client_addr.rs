@@ -35,11 +35,7 @@ impl FromRequest for ClientAddr {
         let forwarded: Vec<&str> = headers.filter_map(|value| value.to_str().ok()).collect();
         let address = forwarded_for(&forwarded.join(","), trusted).or(peer);
         // Connections over TCP always have a peer address.
-        ready(
-            address
-                .map(ClientAddr)
-                .ok_or_else(|| Problem::bad_request("The address of the client is not known.")),
-        )
+        ready(address.map(ClientAddr).ok_or_else(|| Problem::bad_request("The address of the client is not known.")))
     }
 }
 

@@ -50,9 +50,7 @@ impl Connections {
         let connection = Arc::new(Connection {
             socket: TcpStream::from(handle),
             patience: options.keep_alive + options.head_timeout,
-            phase: Mutex::new(Phase::Waiting {
-                until: Instant::now() + options.head_timeout,
-            }),
+            phase: Mutex::new(Phase::Waiting { until: Instant::now() + options.head_timeout }),
         });
         metrics::gauge!("http_server_open_connections").increment(1.0);
         self.lock().push(Arc::downgrade(&connection));
@@ -65,8 +63,7 @@ impl Connections {
         let mut ticks = tokio::time::interval(every);
         loop {
             let now = ticks.tick().await.into_std();
-            self.lock()
-                .retain(|connection| connection.upgrade().is_some_and(|connection| connection.keep(now)));
+            self.lock().retain(|connection| connection.upgrade().is_some_and(|connection| connection.keep(now)));
         }
     }
 
@@ -90,9 +87,7 @@ impl Connection {
     pub(crate) fn end(&self) {
         let mut phase = self.phase();
         if matches!(*phase, Phase::Answering) {
-            *phase = Phase::Waiting {
-                until: Instant::now() + self.patience,
-            };
+            *phase = Phase::Waiting { until: Instant::now() + self.patience };
         }
     }
 

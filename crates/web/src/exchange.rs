@@ -70,10 +70,7 @@ async fn answer(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let outcome = match exchange.admit(&mut request) {
         Err(problem) => Ok(request.into_response(problem.error_response())),
-        Ok(()) => match AssertUnwindSafe(async { next.call(request).await })
-            .catch_unwind()
-            .await
-        {
+        Ok(()) => match AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await {
             Ok(outcome) => outcome.map(ServiceResponse::map_into_boxed_body),
             // The panic hook has logged it, with the ids of this request.
             Err(_panic) => Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into()),
@@ -105,13 +102,7 @@ struct Exchange {
 impl Exchange {
     fn begin(route: Route, span: &Span, connection: Option<Arc<Connection>>) -> Self {
         metrics::gauge!("http_server_active_requests").increment(1.0);
-        Self {
-            route,
-            span: span.clone(),
-            connection,
-            started: Instant::now(),
-            status: None,
-        }
+        Self { route, span: span.clone(), connection, started: Instant::now(), status: None }
     }
 
     /// Refuses what is over a limit before a handler sees it.
@@ -218,13 +209,7 @@ fn server_span(request: &ServiceRequest, route: &Route) -> Span {
 fn unsampled() -> SpanContext {
     let id = uuid::Uuid::new_v4();
     let (trace_id, span_id) = (id.as_u128(), id.as_u64_pair().1);
-    SpanContext::new(
-        TraceId::from(trace_id),
-        SpanId::from(span_id),
-        TraceFlags::NOT_SAMPLED,
-        true,
-        TraceState::NONE,
-    )
+    SpanContext::new(TraceId::from(trace_id), SpanId::from(span_id), TraceFlags::NOT_SAMPLED, true, TraceState::NONE)
 }
 
 struct Headers<'a>(&'a HeaderMap);
@@ -242,10 +227,7 @@ impl Extractor for Headers<'_> {
 /// About what the client sent as the head; the HTTP implementation itself stops at 128 KiB and 96 headers.
 fn head_bytes(request: &ServiceRequest) -> usize {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let headers = request
-        .headers()
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
     target + headers.sum::<usize>()
 }
 
@@ -294,11 +276,6 @@ fn allow(request: Option<&HttpRequest>, headers: &HeaderMap) -> HeaderValue {
 
 /// What a handler wrote itself: a problem, or a page for a person. actix answers in plain text, or in nothing.
 fn is_for_the_client(headers: &HeaderMap) -> bool {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    ["application/json", crate::problem::CONTENT_TYPE, "text/html"]
-        .iter()
-        .any(|kind| content_type.starts_with(kind))
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ["application/json", crate::problem::CONTENT_TYPE, "text/html"].iter().any(|kind| content_type.starts_with(kind))
 }

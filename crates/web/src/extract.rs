@@ -46,11 +46,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
                 return Err(unsupported_media_type());
             }
             let mut bytes = Vec::new();
-            while let Some(chunk) = payload
-                .try_next()
-                .await
-                .map_err(|error| body::problem(&error, max_body_bytes))?
-            {
+            while let Some(chunk) = payload.try_next().await.map_err(|error| body::problem(&error, max_body_bytes))? {
                 bytes.extend_from_slice(&chunk);
             }
             parse(&bytes).map(Json)
@@ -102,13 +98,9 @@ fn is_json(content_type: &str) -> bool {
 }
 
 fn unsupported_media_type() -> Problem {
-    Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported-media-type",
-        "The body has the wrong content type",
-    )
-    .detail("Send JSON, with the header `Content-Type: application/json`.")
-    .header(header::ACCEPT, header::HeaderValue::from_static("application/json"))
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong content type")
+        .detail("Send JSON, with the header `Content-Type: application/json`.")
+        .header(header::ACCEPT, header::HeaderValue::from_static("application/json"))
 }
 
 /// Reads the body and collects every unknown member, so that the client can mend them all at once.
@@ -123,9 +115,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value = serde_ignored::deserialize(tracked, |path| unknown.push(ignored_pointer(&path)))
         .map_err(|error| invalid(&error, &track.path()))?;
     json.end().map_err(|error| {
-        malformed(format!(
-            "After the JSON value there is something else ({error}); send one value."
-        ))
+        malformed(format!("After the JSON value there is something else ({error}); send one value."))
     })?;
 
     if unknown.is_empty() {
@@ -133,9 +123,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     }
     let problem =
         Problem::unprocessable("The body has members that are not known here; remove them or correct their names.");
-    Err(unknown
-        .into_iter()
-        .fold(problem, |problem, pointer| problem.field(pointer, "is not known")))
+    Err(unknown.into_iter().fold(problem, |problem, pointer| problem.field(pointer, "is not known")))
 }
 
 fn malformed(detail: impl Into<String>) -> Problem {
@@ -249,10 +237,7 @@ mod tests {
 
     #[test]
     fn a_missing_member_is_named_though_it_is_not_there() {
-        assert_eq!(
-            problem(r#"{"lines":[{"sku":"a"}]}"#)["errors"][0]["pointer"],
-            "#/lines/0/quantity"
-        );
+        assert_eq!(problem(r#"{"lines":[{"sku":"a"}]}"#)["errors"][0]["pointer"], "#/lines/0/quantity");
         assert_eq!(problem("{}")["errors"][0]["pointer"], "#/lines");
     }
 

@@ -92,15 +92,8 @@ impl Readiness {
     }
 
     async fn report(&self) -> Report {
-        let checks: Vec<_> = join_all(self.0.iter().map(Check::run))
-            .await
-            .into_iter()
-            .flatten()
-            .collect();
-        Report {
-            ready: checks.iter().all(|check| check.ok || !check.required),
-            checks,
-        }
+        let checks: Vec<_> = join_all(self.0.iter().map(Check::run)).await.into_iter().flatten().collect();
+        Report { ready: checks.iter().all(|check| check.ok || !check.required), checks }
     }
 }
 
@@ -110,11 +103,7 @@ impl Check {
         let results = results
             .unwrap_or_else(|_elapsed| vec![(String::new(), Err(format!("no answer within {} s", TIMEOUT.as_secs())))]);
         let report = |(part, outcome): (String, Outcome)| CheckReport {
-            name: if part.is_empty() {
-                self.name.to_owned()
-            } else {
-                format!("{}.{part}", self.name)
-            },
+            name: if part.is_empty() { self.name.to_owned() } else { format!("{}.{part}", self.name) },
             required: self.required,
             ok: outcome.is_ok(),
             reason: outcome.err(),
@@ -126,9 +115,7 @@ impl Check {
 /// Says that the process answers.
 #[utoipa::path(get, path = "/livez", tag = "operations", responses((status = 200, description = "The process answers.")))]
 pub(crate) async fn livez() -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(serde_json::json!({"live": true}))
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(serde_json::json!({"live": true}))
 }
 
 /// Says whether requests can be served, and why not.
@@ -138,11 +125,7 @@ pub(crate) async fn livez() -> HttpResponse {
 ))]
 pub(crate) async fn readyz(shared: Data<Shared>) -> HttpResponse {
     let report = shared.readiness.report().await;
-    let mut response = if report.ready {
-        HttpResponse::Ok()
-    } else {
-        HttpResponse::ServiceUnavailable()
-    };
+    let mut response = if report.ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     response.insert_header((header::CACHE_CONTROL, "no-store")).json(report)
 }
 
@@ -151,9 +134,7 @@ pub(crate) async fn readyz(shared: Data<Shared>) -> HttpResponse {
     (status = 200, description = "Prometheus text format.", content_type = "text/plain", body = String),
 ))]
 pub(crate) async fn metrics() -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(telemetry::render_metrics())
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(telemetry::render_metrics())
 }
 
 #[cfg(test)]
@@ -170,11 +151,7 @@ mod tests {
         let report = readiness.report().await;
         assert_eq!(started.elapsed(), TIMEOUT, "one after the other");
         assert!(!report.ready);
-        let ok: Vec<_> = report
-            .checks
-            .iter()
-            .map(|check| (check.name.as_str(), check.ok))
-            .collect();
+        let ok: Vec<_> = report.checks.iter().map(|check| (check.name.as_str(), check.ok)).collect();
         assert_eq!(ok, [("hangs", false), ("answers", true), ("hangs too", false)]);
         assert_eq!(report.checks[0].reason.as_deref(), Some("no answer within 2 s"));
     }

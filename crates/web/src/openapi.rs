@@ -32,14 +32,8 @@ struct Bearer;
 
 impl Modify for Bearer {
     fn modify(&self, openapi: &mut OpenApi) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("JWT")
-            .build();
-        openapi
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        openapi.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
 }
 
@@ -57,28 +51,16 @@ pub(crate) fn allowed_methods(openapi: &OpenApi) -> BTreeMap<String, String> {
             (item.patch.is_some(), "PATCH"),
             (item.delete.is_some(), "DELETE"),
         ];
-        methods
-            .into_iter()
-            .filter_map(|(there, name)| there.then_some(name))
-            .collect::<Vec<_>>()
-            .join(", ")
+        methods.into_iter().filter_map(|(there, name)| there.then_some(name)).collect::<Vec<_>>().join(", ")
     };
     let ours = ["/openapi.json", "/docs", "/docs/{_:.*}"].map(|path| (path.to_owned(), "GET, HEAD".to_owned()));
-    openapi
-        .paths
-        .paths
-        .iter()
-        .map(|(path, item)| (path.clone(), allow(item)))
-        .chain(ours)
-        .collect()
+    openapi.paths.paths.iter().map(|(path, item)| (path.clone(), allow(item))).chain(ours).collect()
 }
 
 pub(crate) fn configure(config: &mut ServiceConfig) {
     let page = SwaggerUi::new("/docs/{_:.*}").config(
         // By default the page sends the document to a validator on the internet.
-        Config::from("/openapi.json")
-            .validator_url("none")
-            .display_request_duration(true),
+        Config::from("/openapi.json").validator_url("none").display_request_duration(true),
     );
     config
         .service(resource("/openapi.json").route(get().to(document)))
@@ -87,13 +69,9 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
 }
 
 async fn document(shared: Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("application/json")
-        .body(shared.openapi.clone())
+    HttpResponse::Ok().content_type("application/json").body(shared.openapi.clone())
 }
 
 async fn to_page() -> HttpResponse {
-    HttpResponse::PermanentRedirect()
-        .insert_header((header::LOCATION, "/docs/"))
-        .finish()
+    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }

@@ -110,10 +110,7 @@ mod tests {
         assert_eq!(parsed.http.head_timeout, Duration::from_millis(500));
         for wrong in ["0", "-1", "inf", "soon"] {
             let argument = format!("--head-timeout-seconds={wrong}");
-            assert!(
-                Service::try_parse_from(["service", &argument]).is_err(),
-                "{wrong} was accepted"
-            );
+            assert!(Service::try_parse_from(["service", &argument]).is_err(), "{wrong} was accepted");
         }
     }
 }

@@ -80,9 +80,7 @@ pub fn next_link<C: Serialize>(request: &HttpRequest, cursor: &C) -> Result<(Hea
     let json = serde_json::to_vec(cursor).map_err(|error| Problem::internal(&error))?;
     let mut query = form_urlencoded::Serializer::new(String::new());
     let kept = form_urlencoded::parse(request.query_string().as_bytes()).filter(|(name, _)| name != "after");
-    query
-        .extend_pairs(kept)
-        .append_pair("after", &BASE64_URL_SAFE_NO_PAD.encode(json));
+    query.extend_pairs(kept).append_pair("after", &BASE64_URL_SAFE_NO_PAD.encode(json));
     let link = format!("<{}?{}>; rel=\"next\"", request.path(), query.finish());
     let value = HeaderValue::try_from(link).map_err(|error| Problem::internal(&error))?;
     Ok((header::LINK, value))
@@ -105,11 +103,7 @@ mod tests {
         let (name, value) = next_link(&request, &(7, "x")).unwrap();
         assert_eq!(name, header::LINK);
         let link = value.to_str().unwrap();
-        let query = link
-            .strip_prefix("</things?")
-            .unwrap()
-            .strip_suffix(">; rel=\"next\"")
-            .unwrap();
+        let query = link.strip_prefix("</things?").unwrap().strip_suffix(">; rel=\"next\"").unwrap();
         assert!(query.starts_with("state=a%26b&limit=7&after="), "{query}");
         let next = page(query).unwrap();
         assert_eq!(next.limit(), 7);

@@ -110,11 +110,7 @@ impl Problem {
     /// Adds what is wrong with one query parameter.
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, detail: impl Into<String>) -> Self {
-        self.0.errors.push(FieldError {
-            pointer: None,
-            parameter: Some(name.into()),
-            detail: detail.into(),
-        });
+        self.0.errors.push(FieldError { pointer: None, parameter: Some(name.into()), detail: detail.into() });
         self
     }
 
@@ -128,12 +124,7 @@ impl Problem {
     /// 400: the request cannot be understood.
     #[must_use]
     pub fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "bad-request",
-            "The request cannot be understood",
-        )
-        .detail(detail)
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be understood").detail(detail)
     }
 
     /// 401, without saying more than that a bearer token is needed; see [`crate::auth`] for what it says about a wrong one.
@@ -141,10 +132,7 @@ impl Problem {
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Authentication is needed")
             .detail(detail)
-            .header(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"postrider\""),
-            )
+            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"postrider\""))
     }
 
     /// 403: known, but not allowed.
@@ -162,12 +150,7 @@ impl Problem {
     /// 409: does not fit what is there.
     #[must_use]
     pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::CONFLICT,
-            "conflict",
-            "The request conflicts with the current state",
-        )
-        .detail(detail)
+        Self::new(StatusCode::CONFLICT, "conflict", "The request conflicts with the current state").detail(detail)
     }
 
     /// 422: understood, but not valid. Name the fields with [`Problem::field`].
@@ -187,13 +170,9 @@ impl Problem {
     /// 503, with `Retry-After`: it will work again without the client changing anything.
     #[must_use]
     pub fn unavailable(retry_after: Duration, detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            "The service is not available right now",
-        )
-        .detail(detail)
-        .retry_after(retry_after)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service is not available right now")
+            .detail(detail)
+            .retry_after(retry_after)
     }
 
     /// 500. Logs the error with its causes, once, here; the client learns nothing but the trace id.
@@ -224,11 +203,9 @@ impl Problem {
                 "There is no such thing",
                 "Nothing is at this path; /docs lists the paths of this service.",
             ),
-            StatusCode::METHOD_NOT_ALLOWED => (
-                "method-not-allowed",
-                "The method is not allowed here",
-                "Use one of the methods in the Allow header.",
-            ),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("method-not-allowed", "The method is not allowed here", "Use one of the methods in the Allow header.")
+            }
             StatusCode::REQUEST_TIMEOUT => (
                 "request-timeout",
                 "The request took too long to arrive",
@@ -261,14 +238,7 @@ impl Problem {
 
     /// The JSON of this problem, with the id of the current trace.
     pub(crate) fn to_json(&self) -> String {
-        let Parts {
-            status,
-            slug,
-            title,
-            detail,
-            errors,
-            ..
-        } = &*self.0;
+        let Parts { status, slug, title, detail, errors, .. } = &*self.0;
         let body = ProblemBody {
             r#type: format!("urn:postrider:problem:{slug}"),
             title,
@@ -283,15 +253,8 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Parts {
-            status, slug, detail, ..
-        } = &*self.0;
-        write!(
-            f,
-            "{} {slug}: {}",
-            status.as_u16(),
-            detail.as_deref().unwrap_or_default()
-        )
+        let Parts { status, slug, detail, .. } = &*self.0;
+        write!(f, "{} {slug}: {}", status.as_u16(), detail.as_deref().unwrap_or_default())
     }
 }
 

@@ -80,16 +80,9 @@ fn without_secrets(path: &str, pattern: Option<&str>) -> String {
     };
     let mut patterns = pattern.split('/');
     let segments = path.split('/').map(|segment| {
-        let parameter = patterns
-            .next()
-            .and_then(|pattern| pattern.strip_prefix('{'))
-            .unwrap_or_default();
+        let parameter = patterns.next().and_then(|pattern| pattern.strip_prefix('{')).unwrap_or_default();
         let name = parameter.split(['}', ':']).next().unwrap_or_default();
-        if SECRET_PARAMETERS.contains(&name) {
-            "REDACTED"
-        } else {
-            segment
-        }
+        if SECRET_PARAMETERS.contains(&name) { "REDACTED" } else { segment }
     });
     segments.collect::<Vec<_>>().join("/")
 }
@@ -101,10 +94,7 @@ mod tests {
     #[test]
     fn a_token_in_the_path_is_not_recorded() {
         let pattern = Some("/password-resets/{token}");
-        assert_eq!(
-            without_secrets("/password-resets/s3cr3t", pattern),
-            "/password-resets/REDACTED"
-        );
+        assert_eq!(without_secrets("/password-resets/s3cr3t", pattern), "/password-resets/REDACTED");
         let pattern = Some("/a/{token:[a-z]+}/b/{id}");
         assert_eq!(without_secrets("/a/s3cr3t/b/7", pattern), "/a/REDACTED/b/7");
     }

@@ -54,13 +54,7 @@ impl Server {
     /// A server for `service` (the name is only for logs and the title of the documentation).
     #[must_use]
     pub fn new(service: &'static str, options: HttpOptions) -> Self {
-        Self {
-            service,
-            options,
-            openapi: OpenApi::default(),
-            readiness: Readiness::new(),
-            routes: Arc::new(|_| {}),
-        }
+        Self { service, options, openapi: OpenApi::default(), readiness: Readiness::new(), routes: Arc::new(|_| {}) }
     }
 
     /// Documents the routes. The `Allow` header of 405 answers comes from here too, so document every route.
@@ -89,13 +83,7 @@ impl Server {
     /// # Errors
     /// When the address cannot be listened on.
     pub fn bind(self) -> io::Result<BoundServer> {
-        let Self {
-            service,
-            options,
-            mut openapi,
-            readiness,
-            routes,
-        } = self;
+        let Self { service, options, mut openapi, readiness, routes } = self;
         if openapi.info.title.is_empty() {
             openapi.info.title = service.to_owned();
         }
@@ -136,13 +124,7 @@ impl Server {
 
         let addr = server.addrs().first().copied().unwrap_or(options.listen);
         tracing::info!(service, %addr, "listening");
-        Ok(BoundServer {
-            addr,
-            server: server.run(),
-            stop,
-            connections,
-            options,
-        })
+        Ok(BoundServer { addr, server: server.run(), stop, connections, options })
     }
 }
 
@@ -158,13 +140,7 @@ impl BoundServer {
     /// # Errors
     /// When the server cannot be started.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
-        let Self {
-            mut server,
-            stop: drain,
-            connections,
-            options,
-            ..
-        } = self;
+        let Self { mut server, stop: drain, connections, options, .. } = self;
         let mut watch = JoinSet::new();
         watch.spawn(connections.watch(options));
         tokio::select! {

@@ -72,11 +72,7 @@ impl App {
         let smtp = Smtp::new(server, mail.smtp_timeout_seconds);
         let composer = Arc::new(Composer::new(mail.mail_from.clone(), &mail.shop_name, &mail.users_url));
         let consumer = events::consumer(&broker, &outbox.on(pool("notifications consumer", 6)?), &composer);
-        let sender = SendEmail {
-            pool: letters.clone(),
-            composer,
-            smtp: smtp.clone(),
-        };
+        let sender = SendEmail { pool: letters.clone(), composer, smtp: smtp.clone() };
         let retry = RetryPolicy::exponential(mail.mail_retry_seconds)
             .max_delay(MAIL_RETRY_MAX)
             .max_attempts(mail.mail_max_attempts);
@@ -96,20 +92,8 @@ impl App {
             .bind()
             .context("the address to listen on")?;
         let relay = Relay::new(&outbox, &broker);
-        let work = Work {
-            outbox,
-            relay,
-            broker: broker.clone(),
-            consumer,
-            worker,
-            management,
-        };
-        Ok(Self {
-            server,
-            work,
-            broker,
-            smtp,
-        })
+        let work = Work { outbox, relay, broker: broker.clone(), consumer, worker, management };
+        Ok(Self { server, work, broker, smtp })
     }
 
     /// Where HTTP is served; tells the port if any free one was asked for.
@@ -120,12 +104,7 @@ impl App {
     /// Works until `stop`, then finishes what is in hand. An error of one part stops the others in the same orderly way.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let stop = stop.child_token();
-        let Self {
-            server,
-            work,
-            broker,
-            smtp,
-        } = self;
+        let Self { server, work, broker, smtp } = self;
         let both = async {
             let serve = Box::pin(async { Ok(server.run(stop.clone()).await?) });
             let (served, worked) = tokio::join!(guard(&stop, serve), guard(&stop, Box::pin(work.run(&stop))));
@@ -233,9 +212,7 @@ async fn erase_expired(pool: &PgPool, stop: &CancellationToken) {
     while stop.run_until_cancelled(period.tick()).await.is_some() {
         let erased = async { Notification::erase_expired(&mut *pool.acquire().await?).await };
         match erased.await {
-            Ok(expired) => expired
-                .into_iter()
-                .for_each(|template| metrics::became(template, State::Expired)),
+            Ok(expired) => expired.into_iter().for_each(|template| metrics::became(template, State::Expired)),
             Err(error) => tracing::warn!(%error, "tokens that ran out could not be erased yet"),
         }
     }
@@ -258,12 +235,7 @@ fn readiness(pool: &PgPool, outbox: &Outbox, broker: &Broker, smtp: &Smtp) -> Re
         })
         .reported("messaging", move || {
             let health = [broker.health(), outbox.health()].concat();
-            async move {
-                health
-                    .into_iter()
-                    .map(|(part, state)| (part, state.map(drop)))
-                    .collect()
-            }
+            async move { health.into_iter().map(|(part, state)| (part, state.map(drop))).collect() }
         })
         .reported("smtp", move || {
             let smtp = smtp.clone();
@@ -278,9 +250,7 @@ fn vhost(amqp_url: &str) -> String {
     if path.is_empty() {
         "/".into()
     } else {
-        percent_encoding::percent_decode_str(path)
-            .decode_utf8_lossy()
-            .into_owned()
+        percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
     }
 }
 

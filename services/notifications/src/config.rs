@@ -102,9 +102,7 @@ pub struct MailConfig {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text
-        .parse()
-        .map_err(|_| "a number of seconds, such as 60 or 0.5".to_owned())?;
+    let seconds = text.parse().map_err(|_| "a number of seconds, such as 60 or 0.5".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("more than zero seconds, and not endless".into()),
@@ -124,11 +122,7 @@ mod tests {
     use super::*;
 
     fn parse(extra: &[&str]) -> Result<Config, clap::Error> {
-        let given = [
-            "notifications",
-            "--database-url=postgres://u:secret@db/n",
-            "--amqp-url=amqp://u:secret@mq",
-        ];
+        let given = ["notifications", "--database-url=postgres://u:secret@db/n", "--amqp-url=amqp://u:secret@mq"];
         Config::try_parse_from(given.iter().chain(extra))
     }
 
@@ -145,10 +139,7 @@ mod tests {
         ] {
             assert!(parse(&[wrong]).is_err(), "{wrong}");
         }
-        assert_eq!(
-            parse(&["--users-url=https://shop.example/"]).unwrap().mail.users_url,
-            "https://shop.example"
-        );
+        assert_eq!(parse(&["--users-url=https://shop.example/"]).unwrap().mail.users_url, "https://shop.example");
     }
 
     #[test]

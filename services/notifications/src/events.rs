@@ -133,9 +133,7 @@ async fn intend(
     link: Option<Link>,
     tx: &mut OutboxTransaction,
 ) -> Result<(), HandlerError> {
-    let envelope = tx
-        .envelope()
-        .ok_or_else(|| HandlerError::reject("an event arrived without its envelope"))?;
+    let envelope = tx.envelope().ok_or_else(|| HandlerError::reject("an event arrived without its envelope"))?;
     let id = Intent::id_for(envelope.message_id, template);
     let (token, expires_at) = link.map(|link| (link.token, link.expires_at)).unzip();
     let intent = Intent {
@@ -156,6 +154,5 @@ async fn intend(
 }
 
 fn user_id(text: &str) -> Result<Uuid, HandlerError> {
-    text.parse()
-        .map_err(|error: uuid::Error| HandlerError::reject(format!("`user_id` is not a UUID: {error}")))
+    text.parse().map_err(|error: uuid::Error| HandlerError::reject(format!("`user_id` is not a UUID: {error}")))
 }

@@ -1,8 +1,5 @@
 //! The API: what became of the mails, and sending one again. It sends nothing itself and never shows a token.
-#![expect(
-    unused_qualifications,
-    reason = "utoipa's expansion of `params` qualifies what is imported"
-)]
+#![expect(unused_qualifications, reason = "utoipa's expansion of `params` qualifies what is imported")]
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -163,12 +160,8 @@ async fn list(
     outbox: Data<Outbox>,
 ) -> Result<HttpResponse, Error> {
     let after: Option<Cursor> = page.after()?;
-    let filter = Filter {
-        reader: reader(identity),
-        user_id: wanted.user_id,
-        state: wanted.state,
-        template: wanted.template,
-    };
+    let filter =
+        Filter { reader: reader(identity), user_id: wanted.user_id, state: wanted.state, template: wanted.template };
     let mut db = outbox.pool().acquire().await?;
     let after = after.map(|Cursor(created_at, id)| (created_at, id));
     let mut found = filter.page(&mut db, after, page.limit() + 1).await?;
@@ -213,19 +206,9 @@ async fn show(
         IfNoneMatch::Any => request.headers().contains_key("if-none-match"),
         IfNoneMatch::Items(tags) => tags.iter().any(|known| known.weak_eq(&tag)),
     });
-    let mut response = if known {
-        HttpResponse::NotModified()
-    } else {
-        HttpResponse::Ok()
-    };
-    response
-        .insert_header((ETAG, tag))
-        .insert_header((CACHE_CONTROL, "private, no-cache"));
-    Ok(if known {
-        response.finish()
-    } else {
-        response.json(NotificationView::from(notification))
-    })
+    let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response.insert_header((ETAG, tag)).insert_header((CACHE_CONTROL, "private, no-cache"));
+    Ok(if known { response.finish() } else { response.json(NotificationView::from(notification)) })
 }
 
 /// Sends a notification again. Only bounced, failed and sent ones, and letters with a link only as long as the link is
@@ -268,9 +251,7 @@ async fn resend(
     if Recipient::load(&mut tx, notification.user_id).await?.is_none() {
         return Err(Error::NotResendable(NotResendable::NoAddress));
     }
-    notification
-        .queue_again(&mut tx, now, telemetry::current_trace_id())
-        .await?;
+    notification.queue_again(&mut tx, now, telemetry::current_trace_id()).await?;
     tx.enqueue(SendEmail::NAME, notification.id);
     tx.commit().await?;
     metrics::became(notification.template, State::Pending);

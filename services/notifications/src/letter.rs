@@ -84,9 +84,7 @@ impl Letter {
             subject: format!("Choose a new password for {shop}"),
             heading: "Choose a new password".into(),
             greeting: greeting(occasion.name),
-            paragraphs: vec![format!(
-                "Somebody, hopefully you, asked for a new password for your account at {shop}."
-            )],
+            paragraphs: vec![format!("Somebody, hopefully you, asked for a new password for your account at {shop}.")],
             action: Some(Action {
                 label: "Choose a new password",
                 link: format!("{}/password-resets/{token}", occasion.users_url),
@@ -109,10 +107,7 @@ impl Letter {
             heading: "Your password was changed".into(),
             greeting: greeting(occasion.name),
             paragraphs: vec![
-                format!(
-                    "The password of your account at {shop} was changed on {}.",
-                    moment(occasion.occurred_at)
-                ),
+                format!("The password of your account at {shop} was changed on {}.", moment(occasion.occurred_at)),
                 "For your safety, every device was signed out. Sign in again with the new password.".into(),
                 "That was you? Then all is well, and there is nothing else to do.".into(),
                 "That was not you? Then somebody else may know your password. Ask for a new one right away on the \
@@ -208,12 +203,8 @@ fn wrap(line: &str, width: usize) -> String {
 mod tests {
     use super::{DateTime, Letter, Occasion, TEXT_WIDTH, Template, Utc, wrap};
 
-    const ALL: [Template; 4] = [
-        Template::VerifyEmail,
-        Template::ResetPassword,
-        Template::PasswordChanged,
-        Template::AccountExists,
-    ];
+    const ALL: [Template; 4] =
+        [Template::VerifyEmail, Template::ResetPassword, Template::PasswordChanged, Template::AccountExists];
 
     /// Only HTML has a button that may not work.
     const FALLBACK: &str = "If the button does not work, open this address:";
@@ -247,18 +238,13 @@ mod tests {
                 _ => {}
             }
         }
-        let text = text
-            .replace("&#38;", "&")
-            .replace("&#60;", "<")
-            .replace("&#62;", ">")
-            .replace("&#39;", "'");
+        let text = text.replace("&#38;", "&").replace("&#60;", "<").replace("&#62;", ">").replace("&#39;", "'");
         words(&text)
     }
 
     fn words(text: &str) -> Vec<String> {
-        let words = text
-            .split_whitespace()
-            .map(|word| word.trim_matches(|c: char| c.is_ascii_punctuation() && c != '&'));
+        let words =
+            text.split_whitespace().map(|word| word.trim_matches(|c: char| c.is_ascii_punctuation() && c != '&'));
         words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
     }
 
@@ -267,47 +253,25 @@ mod tests {
         for template in ALL {
             let letter = letter(template, Some("Ada"));
             let html = letter.html().unwrap().replace(FALLBACK, "");
-            assert_eq!(
-                words_of_html(&html),
-                words(&letter.text().unwrap()),
-                "{}",
-                template.name()
-            );
+            assert_eq!(words_of_html(&html), words(&letter.text().unwrap()), "{}", template.name());
         }
     }
 
     #[test]
     fn the_link_leads_to_the_accounts_service_with_the_token() {
         let text = letter(Template::VerifyEmail, None).text().unwrap();
-        assert!(
-            text.contains("\nhttps://shop.example/email-verifications/dG9rZW4\n"),
-            "{text}"
-        );
+        assert!(text.contains("\nhttps://shop.example/email-verifications/dG9rZW4\n"), "{text}");
         let html = letter(Template::ResetPassword, None).html().unwrap();
-        assert!(
-            html.contains(r#"href="https://shop.example/password-resets/dG9rZW4""#),
-            "{html}"
-        );
+        assert!(html.contains(r#"href="https://shop.example/password-resets/dG9rZW4""#), "{html}");
     }
 
     #[test]
     fn a_letter_with_a_link_is_not_written_without_its_token() {
         let at = Utc::now();
         for template in ALL {
-            let occasion = Occasion {
-                shop: "s",
-                users_url: "u",
-                name: None,
-                token: None,
-                expires_at: at,
-                occurred_at: at,
-            };
-            assert_eq!(
-                Letter::write(template, &occasion).is_none(),
-                template.has_token(),
-                "{}",
-                template.name()
-            );
+            let occasion =
+                Occasion { shop: "s", users_url: "u", name: None, token: None, expires_at: at, occurred_at: at };
+            assert_eq!(Letter::write(template, &occasion).is_none(), template.has_token(), "{}", template.name());
         }
     }
 
@@ -333,10 +297,7 @@ mod tests {
     fn lines_of_text_are_short_and_links_stay_whole() {
         for template in ALL {
             for line in letter(template, None).text().unwrap().lines() {
-                assert!(
-                    line.chars().count() <= TEXT_WIDTH || line.starts_with("https://"),
-                    "{line}"
-                );
+                assert!(line.chars().count() <= TEXT_WIDTH || line.starts_with("https://"), "{line}");
             }
         }
         assert_eq!(wrap("one two three", 7), "one two\nthree");

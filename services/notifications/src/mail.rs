@@ -44,15 +44,8 @@ pub(crate) enum ComposeError {
 impl Composer {
     /// `from` without a name of its own gets the name of the shop.
     pub(crate) fn new(from: Mailbox, shop: &str, users_url: &str) -> Self {
-        let from = Mailbox {
-            name: from.name.or_else(|| Some(shop.to_owned())),
-            ..from
-        };
-        Self {
-            from,
-            shop: shop.to_owned(),
-            users_url: users_url.trim_end_matches('/').to_owned(),
-        }
+        let from = Mailbox { name: from.name.or_else(|| Some(shop.to_owned())), ..from };
+        Self { from, shop: shop.to_owned(), users_url: users_url.trim_end_matches('/').to_owned() }
     }
 
     /// The Message-ID (RFC 5322 §3.6.4) of a notification's mail.

@@ -9,8 +9,5 @@ pub(crate) fn became(template: Template, state: State) {
 
 /// Says what the numbers mean.
 pub(crate) fn describe() {
-    metrics::describe_counter!(
-        "notifications_total",
-        "Letters that reached a state, by template and state."
-    );
+    metrics::describe_counter!("notifications_total", "Letters that reached a state, by template and state.");
 }

@@ -157,9 +157,7 @@ impl Notification {
 
     /// The notification with this id, locked: two operators who press the button together queue it once.
     pub(crate) async fn lock(db: &mut PgConnection, id: Uuid) -> Result<Option<Self>, sqlx::Error> {
-        sqlx::query!("select from notifications where id = $1 for update", id)
-            .fetch_optional(&mut *db)
-            .await?;
+        sqlx::query!("select from notifications where id = $1 for update", id).fetch_optional(&mut *db).await?;
         Self::load(db, id).await
     }
 

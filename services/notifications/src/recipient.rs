@@ -86,12 +86,7 @@ mod tests {
     use super::Recipient;
 
     fn named(name: &str, verified: bool) -> Option<String> {
-        Recipient {
-            email: "ada@example.org".into(),
-            name: name.into(),
-            verified,
-        }
-        .greeting_name()
+        Recipient { email: "ada@example.org".into(), name: name.into(), verified }.greeting_name()
     }
 
     #[test]
@@ -102,10 +97,7 @@ mod tests {
 
     #[test]
     fn a_name_is_one_line() {
-        assert_eq!(
-            named(" Ada\r\nBcc: eve@example.org\t", true).as_deref(),
-            Some("Ada Bcc: eve@example.org")
-        );
+        assert_eq!(named(" Ada\r\nBcc: eve@example.org\t", true).as_deref(), Some("Ada Bcc: eve@example.org"));
         assert_eq!(named(" \n", true), None);
     }
 }

@@ -46,9 +46,7 @@ impl Task for SendEmail {
 
     async fn perform(&self, job: &Job) -> Result<Delivery, TaskError> {
         let mut db = self.pool.acquire().await.map_err(TaskError::unavailable)?;
-        let notification = Notification::load(&mut db, job.id)
-            .await
-            .map_err(TaskError::unavailable)?;
+        let notification = Notification::load(&mut db, job.id).await.map_err(TaskError::unavailable)?;
         let Some(notification) = notification else {
             return Ok(Delivery::Over);
         };
@@ -57,9 +55,7 @@ impl Task for SendEmail {
             Turn::Expired => return Ok(Delivery::Expired(notification)),
             Turn::Send => {}
         }
-        let recipient = Recipient::load(&mut db, notification.user_id)
-            .await
-            .map_err(TaskError::unavailable)?;
+        let recipient = Recipient::load(&mut db, notification.user_id).await.map_err(TaskError::unavailable)?;
         // The conversation takes as long as the mail server likes; the connection to the database does not wait for it.
         drop(db);
         match recipient {
@@ -88,14 +84,7 @@ impl Task for SendEmail {
                 give_up(&notification, Failure::Bounced, job.attempt, Some(&reply), tx).await?;
             }
             Outcome::Done(Delivery::NoAddress(notification)) => {
-                give_up(
-                    &notification,
-                    Failure::NoAddress,
-                    job.attempt.saturating_sub(1),
-                    None,
-                    tx,
-                )
-                .await?;
+                give_up(&notification, Failure::NoAddress, job.attempt.saturating_sub(1), None, tx).await?;
             }
             Outcome::Done(Delivery::Expired(notification)) => {
                 if Notification::expired(tx, notification.id).await? {
@@ -103,14 +92,10 @@ impl Task for SendEmail {
                 }
             }
             Outcome::Done(Delivery::Over) => {}
-            Outcome::Retrying {
-                error, attempts: spent, ..
-            } => {
+            Outcome::Retrying { error, attempts: spent, .. } => {
                 Notification::retrying(tx, job.id, attempts(spent), &error).await?;
             }
-            Outcome::Failed {
-                error, attempts: spent, ..
-            } => {
+            Outcome::Failed { error, attempts: spent, .. } => {
                 if let Some(notification) = Notification::load(tx, job.id).await? {
                     give_up(&notification, Failure::Exhausted, spent, Some(&error), tx).await?;
                 }

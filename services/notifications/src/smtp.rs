@@ -106,12 +106,7 @@ impl Error for NotAccepted {}
 impl Smtp {
     /// A pool without connections yet; they are made when a mail needs one. `deadline` is for one whole mail.
     pub(crate) fn new(server: SmtpServer, deadline: Duration) -> Self {
-        Self(Arc::new(Inner {
-            server,
-            deadline,
-            idle: Mutex::default(),
-            health: tokio::sync::Mutex::default(),
-        }))
+        Self(Arc::new(Inner { server, deadline, idle: Mutex::default(), health: tokio::sync::Mutex::default() }))
     }
 
     /// Hands one mail over. `Ok` is the server's promise to deliver it.
@@ -135,22 +130,13 @@ impl Smtp {
     }
 
     async fn converse(&self, message: &Message) -> Result<(), NotAccepted> {
-        let (mut connection, reused) = self.connection().await.map_err(|words| NotAccepted {
-            why: Why::Unavailable,
-            words,
-            replied: false,
-        })?;
+        let (mut connection, reused) =
+            self.connection().await.map_err(|words| NotAccepted { why: Why::Unavailable, words, replied: false })?;
         Span::current().record("smtp.connection.reused", reused);
-        let outcome = timeout(self.0.deadline, hand_over(&mut connection, message))
-            .await
-            .unwrap_or_else(|_| {
-                let words = format!("no answer within {} s", self.0.deadline.as_secs_f32());
-                Err(NotAccepted {
-                    why: Why::Deferred,
-                    words,
-                    replied: false,
-                })
-            });
+        let outcome = timeout(self.0.deadline, hand_over(&mut connection, message)).await.unwrap_or_else(|_| {
+            let words = format!("no answer within {} s", self.0.deadline.as_secs_f32());
+            Err(NotAccepted { why: Why::Deferred, words, replied: false })
+        });
         match &outcome {
             Ok(()) => self.keep(connection),
             Err(error) if error.replied => quit(connection).await,
@@ -168,12 +154,10 @@ impl Smtp {
             }
         }
         let connecting = connect(&self.0.server);
-        let connection = within(CONNECT_DEADLINE, connecting)
-            .await
-            .map_err(|error| match error {
-                None => format!("no greeting within {} s", CONNECT_DEADLINE.as_secs()),
-                Some(error) => words(&error),
-            })?;
+        let connection = within(CONNECT_DEADLINE, connecting).await.map_err(|error| match error {
+            None => format!("no greeting within {} s", CONNECT_DEADLINE.as_secs()),
+            Some(error) => words(&error),
+        })?;
         Ok((connection, false))
     }
 
@@ -188,10 +172,7 @@ impl Smtp {
         if idle.len() == IDLE_MAX {
             idle.pop_front();
         }
-        idle.push_back(Idle {
-            connection,
-            since: Instant::now(),
-        });
+        idle.push_back(Idle { connection, since: Instant::now() });
     }
 
     /// Whether the server would take a mail from us. Asked at most every few seconds.
@@ -249,34 +230,19 @@ async fn hand_over(connection: &mut AsyncSmtpConnection, message: &Message) -> R
     let envelope = message.envelope();
     let bytes = message.formatted();
     let mut parameters = Vec::new();
-    if envelope
-        .to()
-        .iter()
-        .chain(envelope.from())
-        .any(|address: &Address| !AsRef::<str>::as_ref(address).is_ascii())
-    {
+    if envelope.to().iter().chain(envelope.from()).any(|address: &Address| !AsRef::<str>::as_ref(address).is_ascii()) {
         if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
             let words = "the server does not know addresses outside ASCII".into();
-            return Err(NotAccepted {
-                why: Why::Refused,
-                words,
-                replied: true,
-            });
+            return Err(NotAccepted { why: Why::Refused, words, replied: true });
         }
         parameters.push(MailParameter::SmtpUtfEight);
     }
     if !bytes.is_ascii() && connection.server_info().supports_feature(Extension::EightBitMime) {
         parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
     }
-    connection
-        .command(Mail::new(envelope.from().cloned(), parameters))
-        .await
-        .map_err(about_us)?;
+    connection.command(Mail::new(envelope.from().cloned(), parameters)).await.map_err(about_us)?;
     for recipient in envelope.to() {
-        connection
-            .command(Rcpt::new(recipient.clone(), vec![]))
-            .await
-            .map_err(about_the_mail)?;
+        connection.command(Rcpt::new(recipient.clone(), vec![])).await.map_err(about_the_mail)?;
     }
     connection.command(Data).await.map_err(about_the_mail)?;
     connection.message(&bytes).await.map_err(about_the_mail)?;
@@ -293,11 +259,7 @@ fn about_the_mail(error: LettreError) -> NotAccepted {
 
 fn not_accepted(error: &LettreError, permanent: Why) -> NotAccepted {
     let why = if error.is_permanent() { permanent } else { Why::Deferred };
-    NotAccepted {
-        why,
-        words: words(error),
-        replied: error.status().is_some(),
-    }
+    NotAccepted { why, words: words(error), replied: error.status().is_some() }
 }
 
 /// The reply with its code, or the error with its cause.
@@ -312,9 +274,7 @@ fn words(error: &LettreError) -> String {
 
 /// `Err(None)` after the deadline.
 async fn within<T, E>(deadline: Duration, work: impl Future<Output = Result<T, E>>) -> Result<T, Option<E>> {
-    timeout(deadline, work)
-        .await
-        .map_or(Err(None), |result| result.map_err(Some))
+    timeout(deadline, work).await.map_or(Err(None), |result| result.map_err(Some))
 }
 
 async fn quit(mut connection: AsyncSmtpConnection) {

@@ -55,11 +55,7 @@ impl SmtpServer {
     /// Reads `smtp[s]://[user:password@]host[:port][/ehlo-name][?tls=required|opportunistic]`.
     pub(crate) fn parse(url: &SecretString) -> Result<Self, SmtpUrlError> {
         let url = Url::parse(url.expose_secret())?;
-        let host = url
-            .host_str()
-            .ok_or(SmtpUrlError::Host)?
-            .trim_matches(['[', ']'])
-            .to_owned();
+        let host = url.host_str().ok_or(SmtpUrlError::Host)?.trim_matches(['[', ']']).to_owned();
         let mut options = url.query_pairs();
         let tls_option = match (options.next(), options.next()) {
             (None, _) => None,
@@ -82,13 +78,7 @@ impl SmtpServer {
             "" => ClientId::default(),
             name => ClientId::Domain(name.to_owned()),
         };
-        Ok(Self {
-            port: url.port().unwrap_or(default_port),
-            host,
-            hello,
-            tls,
-            credentials,
-        })
+        Ok(Self { port: url.port().unwrap_or(default_port), host, hello, tls, credentials })
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -135,15 +125,8 @@ fn credentials(url: &Url) -> Result<Option<Credentials>, SmtpUrlError> {
     let Some(password) = url.password() else {
         return Ok(None);
     };
-    let decoded = |part| {
-        percent_decode_str(part)
-            .decode_utf8()
-            .map_err(|_| SmtpUrlError::Credentials)
-    };
-    Ok(Some(Credentials::new(
-        decoded(url.username())?.into_owned(),
-        decoded(password)?.into_owned(),
-    )))
+    let decoded = |part| percent_decode_str(part).decode_utf8().map_err(|_| SmtpUrlError::Credentials);
+    Ok(Some(Credentials::new(decoded(url.username())?.into_owned(), decoded(password)?.into_owned())))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -174,26 +157,10 @@ mod tests {
 
     #[test]
     fn a_password_is_never_sent_in_the_clear() {
-        assert!(matches!(
-            parse("smtp://ada:secret@mail.example"),
-            Err(SmtpUrlError::Cleartext)
-        ));
-        assert!(matches!(
-            parse("smtp://ada:secret@mail.example?tls=opportunistic"),
-            Err(SmtpUrlError::Cleartext)
-        ));
-        assert!(
-            parse("smtps://ada:se%40cret@mail.example")
-                .unwrap()
-                .credentials()
-                .is_some()
-        );
-        assert!(
-            parse("smtp://ada:secret@127.0.0.1:1025")
-                .unwrap()
-                .credentials()
-                .is_some()
-        );
+        assert!(matches!(parse("smtp://ada:secret@mail.example"), Err(SmtpUrlError::Cleartext)));
+        assert!(matches!(parse("smtp://ada:secret@mail.example?tls=opportunistic"), Err(SmtpUrlError::Cleartext)));
+        assert!(parse("smtps://ada:se%40cret@mail.example").unwrap().credentials().is_some());
+        assert!(parse("smtp://ada:secret@127.0.0.1:1025").unwrap().credentials().is_some());
     }
 
     #[test]

@@ -43,10 +43,7 @@ pub struct App {
 
 /// What this service needs of the broker. It hears nothing, so that is only the right to publish.
 pub fn topology() -> Service {
-    Service {
-        name: NAME.to_owned(),
-        subscriptions: Vec::new(),
-    }
+    Service { name: NAME.to_owned(), subscriptions: Vec::new() }
 }
 
 impl App {
@@ -67,24 +64,13 @@ impl App {
         let broker = Broker::connect(BrokerOptions::new(config.amqp_url.expose_secret(), NAME));
         let relay = Relay::new(&outbox.on(relay_pool), &broker);
 
-        let state = Data::new(State {
-            outbox: outbox.clone(),
-            passwords: passwords.clone(),
-            keys: keys.clone(),
-        });
+        let state = Data::new(State { outbox: outbox.clone(), passwords: passwords.clone(), keys: keys.clone() });
         let server = Server::new(NAME, config.http)
             .openapi(http::document())
             .readiness(readiness(&outbox, &broker))
             .routes(move |config| http::routes(config, &state))
             .bind()?;
-        Ok(Self {
-            server,
-            relay,
-            broker,
-            pool,
-            keys,
-            passwords,
-        })
+        Ok(Self { server, relay, broker, pool, keys, passwords })
     }
 
     /// Where it listens.
@@ -100,14 +86,7 @@ impl App {
     /// Runs until it is stopped or a part fails. Then it takes no more requests, finishes those that it has, and publishes what they
     /// announced, as far as the broker takes it.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self {
-            server,
-            relay,
-            broker,
-            pool,
-            keys,
-            ..
-        } = self;
+        let Self { server, relay, broker, pool, keys, .. } = self;
         let stop = stop.child_token();
         let relay_stop = CancellationToken::new();
         let serve = async {
@@ -145,22 +124,11 @@ fn readiness(outbox: &Outbox, broker: &Broker) -> Readiness {
     Readiness::new()
         .required("database", move || {
             let pool = pool.clone();
-            async move {
-                sqlx::query("select 1")
-                    .execute(&pool)
-                    .await
-                    .map(drop)
-                    .map_err(|error| error.to_string())
-            }
+            async move { sqlx::query("select 1").execute(&pool).await.map(drop).map_err(|error| error.to_string()) }
         })
         .reported("messaging", move || {
             let checks: Vec<Check> = [outbox.health(), broker.health()].concat();
-            async move {
-                checks
-                    .into_iter()
-                    .map(|(part, state)| (part, state.map(drop)))
-                    .collect()
-            }
+            async move { checks.into_iter().map(|(part, state)| (part, state.map(drop))).collect() }
         })
 }
 
@@ -173,11 +141,7 @@ async fn verify_topology(broker: &Broker, stop: &CancellationToken) -> Result<()
             Some(Err(error @ messaging::Error::Topology(_))) => return Err(error),
             Some(Err(error)) => warn!(%error, "the topology could not be verified yet"),
         }
-        if stop
-            .run_until_cancelled(tokio::time::sleep(VERIFY_AGAIN))
-            .await
-            .is_none()
-        {
+        if stop.run_until_cancelled(tokio::time::sleep(VERIFY_AGAIN)).await.is_none() {
             return Ok(());
         }
     }
@@ -194,12 +158,9 @@ async fn first_operator(
         return Ok(());
     }
     let name = Name::parse("Operator").map_err(anyhow::Error::msg)?;
-    let email = Email::parse(email)
-        .map_err(anyhow::Error::msg)
-        .context("OPERATOR_EMAIL")?;
-    let password = Password::choose(password, Some(&email), "")
-        .map_err(anyhow::Error::msg)
-        .context("OPERATOR_PASSWORD")?;
+    let email = Email::parse(email).map_err(anyhow::Error::msg).context("OPERATOR_EMAIL")?;
+    let password =
+        Password::choose(password, Some(&email), "").map_err(anyhow::Error::msg).context("OPERATOR_PASSWORD")?;
     let password_hash = passwords.hash(password).await?;
     let mut tx = outbox.begin().await?;
     let Some(made) = user::create_first_operator(&mut tx, &email, &name, &password_hash).await? else {
@@ -221,11 +182,7 @@ async fn announce_operator(
     let user_id = id.to_string();
     if made == Registration::Created(id) {
         let (email, name) = (email.as_str().to_owned(), name.as_str().to_owned());
-        tx.publish(&UserRegistered {
-            user_id: user_id.clone(),
-            email,
-            name,
-        })?;
+        tx.publish(&UserRegistered { user_id: user_id.clone(), email, name })?;
     }
     session::end_all(tx, id).await?;
     tx.publish(&UserVerified { user_id })?;

@@ -25,9 +25,7 @@ pub enum Command {
 impl Command {
     /// Reads the command line and the environment; prints help or a mistake and exits.
     pub fn from_args() -> Self {
-        Cli::parse()
-            .command
-            .unwrap_or_else(|| Self::Serve(Box::new(FromEnvironment::parse_from(["users"]).config)))
+        Cli::parse().command.unwrap_or_else(|| Self::Serve(Box::new(FromEnvironment::parse_from(["users"]).config)))
     }
 }
 
@@ -54,13 +52,7 @@ pub struct Config {
     pub operator_email: Option<String>,
 
     /// The password of the first operator; it follows the same rules as everybody's
-    #[arg(
-        long,
-        env,
-        value_name = "PASSWORD",
-        hide_env_values = true,
-        requires = "operator_email"
-    )]
+    #[arg(long, env, value_name = "PASSWORD", hide_env_values = true, requires = "operator_email")]
     pub operator_password: Option<SecretString>,
 
     /// A signing key is followed by a new one after this many days

@@ -28,19 +28,12 @@ impl Email {
         if !text.is_ascii() {
             return Err("Only ASCII addresses can be used; write an internationalised domain in its xn-- form.");
         }
-        let options = Options::default()
-            .with_required_tld()
-            .without_domain_literal()
-            .without_display_text();
+        let options = Options::default().with_required_tld().without_domain_literal().without_display_text();
         let address = EmailAddress::parse_with_options(text, options)
             .ok()
             .filter(|address| !address.local_part().starts_with('"'))
             .ok_or("This is not an e-mail address; it should look like name@example.org.")?;
-        Ok(Self(format!(
-            "{}@{}",
-            address.local_part(),
-            address.domain().to_ascii_lowercase()
-        )))
+        Ok(Self(format!("{}@{}", address.local_part(), address.domain().to_ascii_lowercase())))
     }
 
     /// The address, to store it or to send to it.
@@ -78,10 +71,7 @@ mod tests {
 
     #[test]
     fn an_address_is_trimmed_and_its_domain_is_lower_cased() {
-        assert_eq!(
-            Email::parse("  Ada.Lovelace+shop@Example.ORG ").unwrap().as_str(),
-            "Ada.Lovelace+shop@example.org"
-        );
+        assert_eq!(Email::parse("  Ada.Lovelace+shop@Example.ORG ").unwrap().as_str(), "Ada.Lovelace+shop@example.org");
     }
 
     #[test]

@@ -117,30 +117,20 @@ impl Error {
     fn explained(&self) -> Option<Problem> {
         Some(match self {
             Self::Invalid(Invalid(fields)) => {
-                let all = Problem::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "invalid-fields",
-                    "Some fields cannot be used",
-                )
-                .detail("Correct the fields that are listed and send the request again.");
-                fields
-                    .iter()
-                    .fold(all, |all, (pointer, message)| all.field(pointer, *message))
+                let all =
+                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields", "Some fields cannot be used")
+                        .detail("Correct the fields that are listed and send the request again.");
+                fields.iter().fold(all, |all, (pointer, message)| all.field(pointer, *message))
             }
             Self::Throttled(pause) => {
-                let new = Problem::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too-many-attempts",
-                    "Too many failed attempts",
-                );
+                let new = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts", "Too many failed attempts");
                 new.detail("Wait for the time in Retry-After, or ask for a new password with POST /password-resets.")
                     .retry_after((*pause).max(Duration::from_secs(1)))
             }
             Self::DeadLink(link) => dead_link(*link),
-            Self::Hash(HashError::Busy) => Problem::unavailable(
-                SOON,
-                "Too many logins and registrations at once; try again in a moment.",
-            ),
+            Self::Hash(HashError::Busy) => {
+                Problem::unavailable(SOON, "Too many logins and registrations at once; try again in a moment.")
+            }
             Self::Database(error) if is_unreachable(error) => {
                 Problem::unavailable(SOON, "The database does not answer; try again in a moment.")
             }
@@ -230,11 +220,7 @@ fn dead_link(link: Link) -> Problem {
             "This link was used already",
             "A link works once. If that was not you, ask for a new password now.",
         ),
-        Link::Replaced => gone(
-            "link-replaced",
-            "A newer link was sent",
-            "Use the link in the latest mail.",
-        ),
+        Link::Replaced => gone("link-replaced", "A newer link was sent", "Use the link in the latest mail."),
         Link::Expired => {
             let detail = "Ask for a new one with POST /email-verifications or POST /password-resets.";
             gone("link-expired", "This link has expired", detail)
@@ -255,19 +241,16 @@ fn is_unreachable(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57", "58", "55000"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        }),
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| ["08", "53", "57", "58", "55000"].iter().any(|class| code.starts_with(class))),
         _ => false,
     }
 }
 
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
-        self.explained()
-            .map_or(StatusCode::INTERNAL_SERVER_ERROR, |problem| problem.status())
+        self.explained().map_or(StatusCode::INTERNAL_SERVER_ERROR, |problem| problem.status())
     }
 
     fn error_response(&self) -> HttpResponse {

@@ -48,12 +48,9 @@ async fn forget(pool: &PgPool) -> Result<(), sqlx::Error> {
     )
     .execute(pool)
     .await?;
-    sqlx::query!(
-        "delete from sessions where id in (select id from sessions where expires_at < now() limit $1)",
-        BATCH
-    )
-    .execute(pool)
-    .await?;
+    sqlx::query!("delete from sessions where id in (select id from sessions where expires_at < now() limit $1)", BATCH)
+        .execute(pool)
+        .await?;
     // The current token lives as long as its session; these are the ones that it replaced.
     sqlx::query!(
         "delete from refresh_tokens where token_hash in (select token_hash from refresh_tokens where expires_at < now() limit $1)",
@@ -67,8 +64,6 @@ async fn forget(pool: &PgPool) -> Result<(), sqlx::Error> {
     )
     .execute(pool)
     .await?;
-    sqlx::query!("delete from signing_keys where not_after < now() - interval '30 days'")
-        .execute(pool)
-        .await?;
+    sqlx::query!("delete from signing_keys where not_after < now() - interval '30 days'").execute(pool).await?;
     Ok(())
 }

@@ -44,11 +44,7 @@ pub(crate) fn document() -> utoipa::openapi::OpenApi {
 pub(crate) fn routes(config: &mut ServiceConfig, state: &Data<State>) {
     config
         .app_data(state.clone())
-        .service(
-            resource("/users")
-                .route(post().to(registration::register))
-                .route(get().to(operators::list)),
-        )
+        .service(resource("/users").route(post().to(registration::register)).route(get().to(operators::list)))
         .service(
             resource("/users/me")
                 .route(get().to(me::show))

@@ -119,11 +119,7 @@ pub async fn issue(conn: &mut PgConnection, user_id: Uuid, purpose: Purpose) -> 
     )
     .fetch_one(conn)
     .await?;
-    Ok(Issued {
-        user_id,
-        token,
-        expires_at,
-    })
+    Ok(Issued { user_id, token, expires_at })
 }
 
 /// Looks at a link without using it up.
@@ -188,8 +184,5 @@ impl Issued {
 }
 
 fn timestamp(time: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: time.timestamp(),
-        nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0),
-    }
+    Timestamp { seconds: time.timestamp(), nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0) }
 }

@@ -84,13 +84,7 @@ fn personal_words(email: Option<&Email>, name: &str) -> impl Iterator<Item = Str
 /// "aaaaaaaaaaaa", "abababababab", "123456789012", "lkjihgfedcba": one step, or a short piece, repeated.
 fn is_one_pattern(text: &str) -> bool {
     let chars: Vec<i64> = text.chars().map(|c| i64::from(u32::from(c))).collect();
-    let repeats = |piece: usize| {
-        chars
-            .iter()
-            .skip(piece)
-            .zip(&chars)
-            .all(|(later, earlier)| later == earlier)
-    };
+    let repeats = |piece: usize| chars.iter().skip(piece).zip(&chars).all(|(later, earlier)| later == earlier);
     let steps = |step: i64| {
         let next = |a: i64, b: i64| b - a == step || (b - a).abs() == 9 && a.min(b) == i64::from(b'0');
         chars.windows(2).all(|pair| matches!(pair, [a, b] if next(*a, *b)))
@@ -161,10 +155,7 @@ impl Passwords {
             return Err(HashError::Busy);
         };
         match tokio::time::timeout(MAX_WAIT, Arc::clone(&self.slots).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Slot {
-                passwords: self,
-                permit,
-            }),
+            Ok(Ok(permit)) => Ok(Slot { passwords: self, permit }),
             Ok(Err(_)) | Err(_) => Err(HashError::Busy),
         }
     }
@@ -224,9 +215,7 @@ impl<'a> Slot<'a> {
 }
 
 fn hash(password: &[u8]) -> Result<PasswordHash, HashError> {
-    Ok(PasswordHash::from(
-        Argon2::default().hash_password(password)?.to_string(),
-    ))
+    Ok(PasswordHash::from(Argon2::default().hash_password(password)?.to_string()))
 }
 
 fn verify(password: &[u8], stored: &PasswordHash) -> Result<bool, HashError> {
@@ -244,21 +233,13 @@ mod tests {
     use crate::email::Email;
 
     fn choose(password: &str) -> Result<Password, &'static str> {
-        Password::choose(
-            &password.into(),
-            Some(&Email::parse("ada.lovelace@example.org").unwrap()),
-            "Ada Lovelace",
-        )
+        Password::choose(&password.into(), Some(&Email::parse("ada.lovelace@example.org").unwrap()), "Ada Lovelace")
     }
 
     #[test]
     fn a_long_password_that_nobody_guesses_is_accepted() {
-        for password in [
-            "quiet-otter-sings-42",
-            "        spaces count        ",
-            "пароль-из-букв",
-            "eighteen legs walk",
-        ] {
+        for password in ["quiet-otter-sings-42", "        spaces count        ", "пароль-из-букв", "eighteen legs walk"]
+        {
             assert!(choose(password).is_ok(), "{password} was refused");
         }
     }
@@ -307,10 +288,7 @@ mod tests {
     #[tokio::test]
     async fn a_password_verifies_against_its_own_hash_only_in_either_unicode_form() {
         let passwords = Passwords::new().unwrap();
-        let hash = passwords
-            .hash(choose("cafe\u{301} and a croissant").unwrap())
-            .await
-            .unwrap();
+        let hash = passwords.hash(choose("cafe\u{301} and a croissant").unwrap()).await.unwrap();
         let verify = async |candidate: &str| {
             let slot = passwords.slot().await.unwrap();
             slot.verify(&candidate.into(), Some(hash.clone())).await.unwrap().0

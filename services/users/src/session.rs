@@ -134,16 +134,12 @@ pub async fn load(conn: &mut PgConnection, id: Uuid) -> Result<Option<Session>, 
 
 /// Ends a session of this account. False if the account has no such session.
 pub async fn end(conn: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<bool, sqlx::Error> {
-    let ended = sqlx::query!("delete from sessions where id = $1 and user_id = $2", id, user_id)
-        .execute(conn)
-        .await?;
+    let ended = sqlx::query!("delete from sessions where id = $1 and user_id = $2", id, user_id).execute(conn).await?;
     Ok(ended.rows_affected() > 0)
 }
 
 /// Ends all sessions of an account.
 pub async fn end_all(conn: &mut PgConnection, user_id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from sessions where user_id = $1", user_id)
-        .execute(conn)
-        .await?;
+    sqlx::query!("delete from sessions where user_id = $1", user_id).execute(conn).await?;
     Ok(())
 }

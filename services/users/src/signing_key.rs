@@ -26,9 +26,8 @@ const NOTICE: Duration = Duration::from_secs(3600);
 const OVERLAP: Duration = Duration::from_secs(2 * TOKEN_LIFETIME.as_secs());
 
 /// PKCS#8 of an Ed25519 key is this and the 32 bytes of its seed (RFC 8410 §7).
-const PKCS8_HEAD: [u8; 16] = [
-    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-];
+const PKCS8_HEAD: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// Why there is no key to sign with.
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +73,7 @@ impl SigningKeys {
     pub async fn open(outbox: Outbox, rotate_after: Duration) -> Result<Self, KeyError> {
         make_if_due(&outbox, rotate_after).await?;
         let ring = load(&outbox).await?;
-        Ok(Self {
-            outbox,
-            rotate_after,
-            ring: Arc::new(watch::Sender::new(ring)),
-        })
+        Ok(Self { outbox, rotate_after, ring: Arc::new(watch::Sender::new(ring)) })
     }
 
     /// Looks again: replaces a key that has grown old, and takes over what other replicas did.
@@ -91,10 +86,7 @@ impl SigningKeys {
     /// Signs the claims of an access token.
     pub fn sign(&self, claims: &impl Serialize) -> Result<String, KeyError> {
         let ring = self.ring.borrow();
-        let header = Header {
-            kid: Some(ring.kid.clone()),
-            ..Header::new(Algorithm::EdDSA)
-        };
+        let header = Header { kid: Some(ring.kid.clone()), ..Header::new(Algorithm::EdDSA) };
         Ok(jsonwebtoken::encode(&header, claims, &ring.signing)?)
     }
 
@@ -119,17 +111,10 @@ async fn load(outbox: &Outbox) -> Result<Ring, KeyError> {
     .await?;
     let signing = rows.iter().find(|row| row.signs).ok_or(KeyError::Missing)?;
     let (kid, key) = (signing.kid.clone(), EncodingKey::from_ed_der(&signing.private_key));
-    let keys = rows
-        .iter()
-        .map(|row| public_key(&EncodingKey::from_ed_der(&row.private_key)))
-        .collect::<Result<_, _>>()?;
+    let keys =
+        rows.iter().map(|row| public_key(&EncodingKey::from_ed_der(&row.private_key))).collect::<Result<_, _>>()?;
     let published = JwkSet { keys };
-    Ok(Ring {
-        kid,
-        signing: key,
-        verifier: Verifier::from_keys(&published),
-        published,
-    })
+    Ok(Ring { kid, signing: key, verifier: Verifier::from_keys(&published), published })
 }
 
 /// The public half, named by its own thumbprint.
@@ -146,9 +131,7 @@ async fn make_if_due(outbox: &Outbox, rotate_after: Duration) -> Result<(), KeyE
     }
     let mut tx = outbox.begin().await?;
     // Replicas that start together look at the same moment; the second one must see what the first has made.
-    sqlx::query!("lock table signing_keys in share row exclusive mode")
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query!("lock table signing_keys in share row exclusive mode").execute(&mut *tx).await?;
     let notice = match due(&mut tx, rotate_after).await? {
         Due::Nothing => return Ok(()),
         Due::Key => Duration::ZERO,
@@ -212,9 +195,7 @@ mod tests {
     #[test]
     fn a_key_has_the_public_half_and_the_thumbprint_of_rfc_8037() {
         let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
-        let seed: Vec<u8> = (0..32)
-            .map(|i| u8::from_str_radix(&seed[2 * i..2 * i + 2], 16).unwrap())
-            .collect();
+        let seed: Vec<u8> = (0..32).map(|i| u8::from_str_radix(&seed[2 * i..2 * i + 2], 16).unwrap()).collect();
         let key = EncodingKey::from_ed_der(&[PKCS8_HEAD.as_slice(), &seed].concat());
         let public = serde_json::to_value(public_key(&key).unwrap()).unwrap();
         assert_eq!(
@@ -230,11 +211,6 @@ mod tests {
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         let decoding = DecodingKey::from_jwk(&public_key(&key).unwrap()).unwrap();
-        assert_eq!(
-            jsonwebtoken::decode::<Value>(&token, &decoding, &validation)
-                .unwrap()
-                .claims["sub"],
-            "ada"
-        );
+        assert_eq!(jsonwebtoken::decode::<Value>(&token, &decoding, &validation).unwrap().claims["sub"], "ada");
     }
 }

@@ -83,12 +83,7 @@ pub async fn count_against_client(db: impl PgExecutor<'_>, client: IpAddr) -> Re
 /// Forgets an account's failures: its owner was here.
 pub async fn forget_account(db: impl PgExecutor<'_>, account: &Email) -> Result<(), sqlx::Error> {
     let account = account.digest();
-    sqlx::query!(
-        "delete from throttles where scope = 'account' and subject = $1",
-        &account
-    )
-    .execute(db)
-    .await?;
+    sqlx::query!("delete from throttles where scope = 'account' and subject = $1", &account).execute(db).await?;
     Ok(())
 }
 

@@ -21,10 +21,7 @@ impl Token {
     /// A new one.
     pub fn random() -> Self {
         let bytes: [u8; 32] = rand::rng().random();
-        Self {
-            text: BASE64_URL_SAFE_NO_PAD.encode(bytes).into(),
-            hash: TokenHash(Sha256::digest(bytes).into()),
-        }
+        Self { text: BASE64_URL_SAFE_NO_PAD.encode(bytes).into(), hash: TokenHash(Sha256::digest(bytes).into()) }
     }
 
     /// The token itself, for its owner only.
@@ -41,10 +38,7 @@ impl Token {
 impl TokenHash {
     /// The hash of a token that somebody presents; none if it does not even look like one.
     pub fn of_presented(text: &str) -> Option<Self> {
-        let bytes = BASE64_URL_SAFE_NO_PAD
-            .decode(text)
-            .ok()
-            .filter(|bytes| bytes.len() == 32)?;
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() == 32)?;
         Some(Self(Sha256::digest(bytes).into()))
     }
 

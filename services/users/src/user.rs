@@ -106,11 +106,7 @@ pub async fn register(
     )
     .fetch_one(conn)
     .await?;
-    Ok(if found == id {
-        Registration::Created(id)
-    } else {
-        Registration::Known(found)
-    })
+    Ok(if found == id { Registration::Created(id) } else { Registration::Known(found) })
 }
 
 /// Makes an account that administers, verified from the start, unless there is an operator.
@@ -124,9 +120,7 @@ pub async fn create_first_operator(
     password_hash: &PasswordHash,
 ) -> Result<Option<Registration>, sqlx::Error> {
     // Two replicas that start together must not both find that there is none.
-    sqlx::query!("lock table users in share row exclusive mode")
-        .execute(&mut *conn)
-        .await?;
+    sqlx::query!("lock table users in share row exclusive mode").execute(&mut *conn).await?;
     let id = Uuid::now_v7();
     let made = sqlx::query_scalar!(
         "insert into users as u (id, email, name, password_hash, role, verified_at)
@@ -142,13 +136,7 @@ pub async fn create_first_operator(
     )
     .fetch_optional(conn)
     .await?;
-    Ok(made.map(|made| {
-        if made == id {
-            Registration::Created(id)
-        } else {
-            Registration::Known(made)
-        }
-    }))
+    Ok(made.map(|made| if made == id { Registration::Created(id) } else { Registration::Known(made) }))
 }
 
 /// Whether anybody can administer.
@@ -171,12 +159,9 @@ pub async fn credentials_by_email(conn: &mut PgConnection, email: &Email) -> Res
 
 /// The account with this address, if its owner has not proved it yet.
 pub async fn awaiting_verification(conn: &mut PgConnection, email: &Email) -> Result<Option<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!(
-        "select id from users where lower(email) = lower($1) and verified_at is null",
-        email.as_str()
-    )
-    .fetch_optional(conn)
-    .await
+    sqlx::query_scalar!("select id from users where lower(email) = lower($1) and verified_at is null", email.as_str())
+        .fetch_optional(conn)
+        .await
 }
 
 /// What a change that asks for the password again is checked against.
@@ -296,11 +281,7 @@ pub async fn is_last_operator(conn: &mut PgConnection, id: Uuid) -> Result<bool,
 pub async fn delete(conn: &mut PgConnection, id: Uuid, email: &Email) -> Result<bool, sqlx::Error> {
     throttle::forget_account(&mut *conn, email).await?;
     let address = email.digest();
-    sqlx::query!("delete from mails where address = $1", &address)
-        .execute(&mut *conn)
-        .await?;
-    let deleted = sqlx::query!("delete from users where id = $1", id)
-        .execute(conn)
-        .await?;
+    sqlx::query!("delete from mails where address = $1", &address).execute(&mut *conn).await?;
+    let deleted = sqlx::query!("delete from users where id = $1", id).execute(conn).await?;
     Ok(deleted.rows_affected() > 0)
 }

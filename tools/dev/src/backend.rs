@@ -44,7 +44,9 @@ pub(crate) async fn start(state: &mut State, program: &Path) -> Result<Tools> {
     let mut step = Step::start("mailbox, traces", "starting");
     let mut command = Command::new(program);
     command.arg("backend");
-    for (name, port) in [("--smtp", tools.smtp), ("--mailbox", tools.mailbox), ("--otlp", tools.otlp), ("--traces", tools.traces)] {
+    for (name, port) in
+        [("--smtp", tools.smtp), ("--mailbox", tools.mailbox), ("--otlp", tools.otlp), ("--traces", tools.traces)]
+    {
         ensure!(state::is_free(port), "port {port} is taken by another program; stop that, or use another --name");
         command.arg(name).arg(format!("127.0.0.1:{port}"));
     }

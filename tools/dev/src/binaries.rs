@@ -39,7 +39,10 @@ pub(crate) fn cargo() -> Result<Command> {
     let mut command = Command::new("cargo");
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"].iter().any(|own| text.starts_with(own)) {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"]
+            .iter()
+            .any(|own| text.starts_with(own))
+        {
             command.env_remove(&name);
         }
     }
@@ -59,7 +62,8 @@ pub(crate) async fn build() -> Result<Binaries> {
     let mut lines = BufReader::new(stdout).lines();
     while let Some(line) = lines.next_line().await? {
         let Ok(message) = serde_json::from_str::<Message>(&line) else { continue };
-        if let (true, Some(executable), Some(target)) = (message.reason == "compiler-artifact", message.executable, message.target)
+        if let (true, Some(executable), Some(target)) =
+            (message.reason == "compiler-artifact", message.executable, message.target)
             && target.kind.iter().any(|kind| kind == "bin")
         {
             binaries.insert(target.name, executable);

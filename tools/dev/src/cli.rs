@@ -7,7 +7,11 @@ use clap::{Args, Parser, Subcommand};
 use crate::{backend, check, commands, console, engines::Given, prepare, stack, test};
 
 #[derive(Parser)]
-#[command(name = "cargo dev", bin_name = "cargo dev", about = "Runs, tests and checks the whole system on this machine.")]
+#[command(
+    name = "cargo dev",
+    bin_name = "cargo dev",
+    about = "Runs, tests and checks the whole system on this machine."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -83,6 +87,9 @@ struct TestArgs {
 struct BenchArgs {
     #[command(flatten)]
     engines: Given,
+    /// Passed on to the benches.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    bench: Vec<String>,
 }
 
 #[derive(Args)]
@@ -139,7 +146,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Down(args) => commands::down(&args.stack.name, args.purge).await,
         Command::Status(args) => commands::status(&args.name).await,
         Command::Test(args) => test::run(args.engines, args.keep, test::What::of(args.mutants, &args.runner)).await,
-        Command::Bench(args) => test::run(args.engines, false, test::What::Bench).await,
+        Command::Bench(args) => test::bench(args.engines, &args.bench).await,
         Command::Check(args) => check::run(args.engines, args.quick).await,
         Command::Prepare(args) => prepare::run(args.engines).await,
         Command::Backend(args) => backend::run(args.smtp, args.mailbox, args.otlp, args.traces).await,

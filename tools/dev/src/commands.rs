@@ -26,7 +26,9 @@ pub(crate) async fn up(options: Options, detach: bool) -> Result<bool> {
         return Err(error.context("everything runs, but the sample registration did not go through"));
     }
     if detach {
-        console::line(format_args!("\nIt goes on running. `cargo dev status{suffix}` looks after it, `cargo dev down{suffix}` stops it."));
+        console::line(format_args!(
+            "\nIt goes on running. `cargo dev status{suffix}` looks after it, `cargo dev down{suffix}` stops it."
+        ));
         return Ok(true);
     }
     console::line("\nThese are the logs. Ctrl-C stops what was started here.\n");
@@ -74,7 +76,9 @@ pub(crate) async fn status(name: &str) -> Result<bool> {
         ("mailbox, traces", backend, ports.mailbox()),
     ] {
         match process {
-            Some(process) if process.is_running() => console::row(label, format_args!("runs, process {}, port {port}", process.pid())),
+            Some(process) if process.is_running() => {
+                console::row(label, format_args!("runs, process {}, port {port}", process.pid()))
+            }
             Some(_) => {
                 fine = false;
                 console::row(label, "GONE: it was started and runs no more");
@@ -98,7 +102,10 @@ pub(crate) async fn status(name: &str) -> Result<bool> {
                 format!("NOT READY: {reason}")
             }
         };
-        console::row(&label, format_args!("{health}, process {}, http://localhost:{}", service.process.pid(), service.port));
+        console::row(
+            &label,
+            format_args!("{health}, process {}, http://localhost:{}", service.process.pid(), service.port),
+        );
     }
     if state.services.is_empty() {
         fine = false;

@@ -46,7 +46,11 @@ pub(crate) fn bold(text: &str) -> String {
 /// A duration as people say it: `0.8 s`, `1 min 12 s`.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
-    if seconds < 60 { format!("{:.1} s", time.as_secs_f64()) } else { format!("{} min {} s", seconds / 60, seconds % 60) }
+    if seconds < 60 {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} min {} s", seconds / 60, seconds % 60)
+    }
 }
 
 /// Something that takes a while. On a terminal its line changes while it runs; elsewhere only the end is written, and now and

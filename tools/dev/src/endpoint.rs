@@ -47,7 +47,9 @@ impl Endpoint {
         let (credentials, address) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, port.parse().with_context(|| format!("{port} is not a port"))?),
+            Some((host, port)) if !port.contains(']') => {
+                (host, port.parse().with_context(|| format!("{port} is not a port"))?)
+            }
             _ => (address, default_port),
         };
         ensure!(!host.is_empty(), "the URL names no host");
@@ -124,8 +126,15 @@ mod tests {
         assert_eq!((endpoint.user.as_str(), endpoint.password.as_str()), ("ann", "p@ss/word"));
         assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.path.as_str()), ("[::1]", 5433, "shop"));
         assert_eq!(endpoint.with_password(), url);
-        assert_eq!(endpoint.to_string(), "postgres://ann@[::1]:5433/shop?sslmode=require", "no password in what is shown");
-        assert_eq!(endpoint.for_user("users", "x", "users").with_password(), "postgres://users:x@[::1]:5433/users?sslmode=require");
+        assert_eq!(
+            endpoint.to_string(),
+            "postgres://ann@[::1]:5433/shop?sslmode=require",
+            "no password in what is shown"
+        );
+        assert_eq!(
+            endpoint.for_user("users", "x", "users").with_password(),
+            "postgres://users:x@[::1]:5433/users?sslmode=require"
+        );
     }
 
     #[test]

@@ -134,7 +134,10 @@ async fn given_rabbitmq(amqp: &str, management: Option<&str>) -> Result<RabbitMq
          API: name it as http://user:password@host:15672",
     )?;
     let management = Endpoint::parse(management).context("RABBITMQ_MANAGEMENT_URL")?;
-    ensure!(management.scheme == "http", "RABBITMQ_MANAGEMENT_URL: only http:// is supported here, through a tunnel if need be");
+    ensure!(
+        management.scheme == "http",
+        "RABBITMQ_MANAGEMENT_URL: only http:// is supported here, through a tunnel if need be"
+    );
     rabbitmq::given(amqp, management).await
 }
 

@@ -30,7 +30,9 @@ pub(crate) fn write_private(path: &Path, content: &[u8], owner: Option<&Account>
 /// 120 bits from the system's generator, as text that needs quoting nowhere: not in a URL, not in SQL, not in a shell.
 pub(crate) fn secret() -> Result<String> {
     let mut bytes = [0_u8; 15];
-    File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).context("cannot read /dev/urandom")?;
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .context("cannot read /dev/urandom")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

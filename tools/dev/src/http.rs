@@ -136,7 +136,8 @@ async fn exchange(
     };
     let talk = async {
         let (head, body) = sender.send_request(request.body(Full::new(body))?).await?.into_parts();
-        let body = Limited::new(body, BODY_LIMIT_BYTES).collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+        let body =
+            Limited::new(body, BODY_LIMIT_BYTES).collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
         Ok(Answer { status: head.status, headers: head.headers, body })
     };
     // The connection has to be driven while the answer is read; it ends when the sender is dropped.

@@ -119,7 +119,8 @@ async fn answer(request: Request<Incoming>, handler: &(impl Fn(Ask) -> Reply + S
         return Ok(text(StatusCode::MISDIRECTED_REQUEST, "This is only served as localhost.\n"));
     }
     let (head, body) = request.into_parts();
-    let Ok(Ok(body)) = tokio::time::timeout(HEAD_TIME_LIMIT, Limited::new(body, BODY_LIMIT_BYTES).collect()).await else {
+    let Ok(Ok(body)) = tokio::time::timeout(HEAD_TIME_LIMIT, Limited::new(body, BODY_LIMIT_BYTES).collect()).await
+    else {
         return Ok(text(StatusCode::BAD_REQUEST, "The body is too large, too slow or cut off.\n"));
     };
     let decoded = |text: &str| endpoint::decode(text).unwrap_or_else(|_| text.to_owned());

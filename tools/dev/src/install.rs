@@ -35,12 +35,13 @@ async fn install(packages: &[&str], step: &mut Step) -> Result<()> {
     let policy = Policy::forbid_starts()?;
     // Lists may be missing or old on a fresh machine; a mirror that fails now would fail in the installation with a clearer message.
     let _ = programs::watch(apt().arg("update"), step).await;
-    let done = programs::watch(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages), step).await?;
+    let done =
+        programs::watch(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages), step).await?;
     drop(policy);
     ensure!(done.success, "apt-get install:\n{}", done.printed);
     for unit in enabled_units().await {
         if !units_before.contains(&unit) {
-            programs::output(Command::new("systemctl").args(["disable", "--quiet", &unit])).await?;
+            programs::output(Command::new("systemctl").args(["disable", "--quiet", unit])).await?;
         }
     }
     Ok(())

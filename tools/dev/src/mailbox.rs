@@ -89,7 +89,8 @@ impl Mailbox {
     /// Waits until `count` mails or more to `address` are there, and answers with them, oldest first; with what there is when
     /// `patience` is over.
     pub async fn mails_to(&self, address: &str, count: usize, patience: Duration) -> Vec<Arc<Mail>> {
-        let to = || self.store.all().into_iter().filter(|mail| mail.to.iter().any(|to| to == address)).collect::<Vec<_>>();
+        let to =
+            || self.store.all().into_iter().filter(|mail| mail.to.iter().any(|to| to == address)).collect::<Vec<_>>();
         let mut changes = self.store.changes();
         let enough = async {
             while to().len() < count {

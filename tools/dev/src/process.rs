@@ -31,7 +31,11 @@ impl Tracked {
     /// Remembers the running process `pid`, if its command line holds `marker`.
     pub(crate) fn find(pid: i32, marker: &str) -> Option<Self> {
         let seen = look(pid)?;
-        (!seen.zombie && seen.command.contains(marker)).then(|| Self { pid, birth: seen.birth, marker: marker.to_owned() })
+        (!seen.zombie && seen.command.contains(marker)).then(|| Self {
+            pid,
+            birth: seen.birth,
+            marker: marker.to_owned(),
+        })
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -39,7 +43,8 @@ impl Tracked {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        look(self.pid).is_some_and(|seen| !seen.zombie && seen.birth == self.birth && seen.command.contains(&self.marker))
+        look(self.pid)
+            .is_some_and(|seen| !seen.zombie && seen.birth == self.birth && seen.command.contains(&self.marker))
     }
 
     /// Asks it to stop, waits, and ends it when it does not. `Ok(false)`: it had to be killed.
@@ -110,7 +115,12 @@ fn look(pid: i32) -> Option<Seen> {
 }
 
 /// Starts `command` so that it goes on after this one ends and Ctrl-C does not reach it; what it prints goes to `log`.
-pub(crate) fn spawn_detached(command: &mut Command, account: Option<&Account>, log: &Path, marker: &str) -> Result<Tracked> {
+pub(crate) fn spawn_detached(
+    command: &mut Command,
+    account: Option<&Account>,
+    log: &Path,
+    marker: &str,
+) -> Result<Tracked> {
     let program = command.get_program().to_owned();
     let out = OpenOptions::new()
         .create(true)

@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     console::{self, Step},
-    endpoint,
-    files, http,
+    endpoint, files, http,
     stack::Stack,
 };
 
@@ -43,8 +42,11 @@ async fn wait_for_mail(stack: &Stack, email: &str) -> Result<Value> {
     loop {
         let list = http::get_json(stack.mailbox_port(), "/api/v1/messages").await?;
         let to = |mail: &&Value| mail["To"].as_array().is_some_and(|to| to.iter().any(|to| to["Address"] == email));
-        if let Some(id) = list["messages"].as_array().into_iter().flatten().find(to).and_then(|mail| mail["ID"].as_str()) {
-            let mail = http::get_json(stack.mailbox_port(), &format!("/api/v1/message/{}", endpoint::encode(id))).await?;
+        if let Some(id) =
+            list["messages"].as_array().into_iter().flatten().find(to).and_then(|mail| mail["ID"].as_str())
+        {
+            let mail =
+                http::get_json(stack.mailbox_port(), &format!("/api/v1/message/{}", endpoint::encode(id))).await?;
             step.done(format_args!("arrived at http://localhost:{}/view/{id}", stack.mailbox_port()));
             return Ok(mail);
         }
@@ -60,7 +62,8 @@ async fn wait_for_mail(stack: &Stack, email: &str) -> Result<Value> {
 fn show_mail(mail: &Value) {
     console::row("", format_args!("“{}”", mail["Subject"].as_str().unwrap_or_default()));
     let text = mail["Text"].as_str().unwrap_or_default();
-    if let Some(link) = text.split_whitespace().find(|word| word.starts_with("http://") || word.starts_with("https://")) {
+    if let Some(link) = text.split_whitespace().find(|word| word.starts_with("http://") || word.starts_with("https://"))
+    {
         console::row("", link);
     }
 }
@@ -74,7 +77,8 @@ async fn show_trace(stack: &Stack, id: &str) -> Result<()> {
         let trace = if answer.status.is_success() { answer.json()?["data"][0].take() } else { Value::Null };
         let spans = trace["spans"].as_array().map_or(0, Vec::len);
         let services = trace["processes"].as_object().map_or(0, |processes| {
-            let names: std::collections::BTreeSet<_> = processes.values().filter_map(|process| process["serviceName"].as_str()).collect();
+            let names: std::collections::BTreeSet<_> =
+                processes.values().filter_map(|process| process["serviceName"].as_str()).collect();
             names.len()
         });
         // Spans come in batches: it is whole when both services are in it and a look later found nothing new.
@@ -112,11 +116,13 @@ fn tree(trace: &Value) -> Vec<String> {
     roots.sort_by_key(begin);
     open.extend(roots.into_iter().map(|span| (span, 0)));
     while let Some((span, depth)) = open.pop() {
-        let service = trace["processes"][span["processID"].as_str().unwrap_or_default()]["serviceName"].as_str().unwrap_or("?");
+        let service =
+            trace["processes"][span["processID"].as_str().unwrap_or_default()]["serviceName"].as_str().unwrap_or("?");
         let what = format!("{}{}", "  ".repeat(depth), span["operationName"].as_str().unwrap_or("?"));
         let duration = Duration::from_micros(span["duration"].as_u64().unwrap_or_default());
         lines.push(format!("{what:58} {service:14} {:>9.2} ms", duration.as_secs_f64() * 1000.0));
-        let mut children: Vec<_> = spans.iter().copied().filter(|child| parent(child).as_deref() == span["spanID"].as_str()).collect();
+        let mut children: Vec<_> =
+            spans.iter().copied().filter(|child| parent(child).as_deref() == span["spanID"].as_str()).collect();
         children.sort_by_key(begin);
         open.extend(children.into_iter().map(|child| (child, depth + 1)));
     }
@@ -130,14 +136,16 @@ mod tests {
     #[test]
     fn a_trace_is_a_tree_in_the_order_of_time() {
         let span = |id: &str, parent: &str, name: &str, start: u64| {
-            let references = if parent.is_empty() { json!([]) } else { json!([{ "refType": "CHILD_OF", "spanID": parent }]) };
+            let references =
+                if parent.is_empty() { json!([]) } else { json!([{ "refType": "CHILD_OF", "spanID": parent }]) };
             json!({ "spanID": id, "operationName": name, "references": references, "startTime": start, "duration": 1500, "processID": "p1" })
         };
         let trace = json!({
             "spans": [span("c", "a", "second", 30), span("d", "b", "inner", 25), span("a", "", "root", 10), span("b", "a", "first", 20)],
             "processes": { "p1": { "serviceName": "users" } },
         });
-        let names: Vec<String> = tree(&trace).iter().map(|line| line.split("users").next().unwrap().trim_end().to_owned()).collect();
+        let names: Vec<String> =
+            tree(&trace).iter().map(|line| line.split("users").next().unwrap().trim_end().to_owned()).collect();
         assert_eq!(names, ["root", "  first", "    inner", "  second"]);
         assert!(tree(&trace)[0].ends_with("1.50 ms"));
     }

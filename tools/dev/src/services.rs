@@ -59,10 +59,7 @@ pub(crate) struct Wiring<'a> {
 }
 
 fn users(wiring: &Wiring<'_>) -> Vec<(&'static str, String)> {
-    vec![
-        ("OPERATOR_EMAIL", OPERATOR_EMAIL.to_owned()),
-        ("OPERATOR_PASSWORD", wiring.operator_password.clone()),
-    ]
+    vec![("OPERATOR_EMAIL", OPERATOR_EMAIL.to_owned()), ("OPERATOR_PASSWORD", wiring.operator_password.clone())]
 }
 
 fn notifications(wiring: &Wiring<'_>) -> Vec<(&'static str, String)> {
@@ -104,7 +101,12 @@ pub(crate) fn label(service: &str, replica: u16) -> String {
 
 /// Makes the running processes what they should be: starts what is missing, restarts what was built or configured anew, stops
 /// replicas that are no longer wanted. Answers with those that it started.
-pub(crate) async fn reconcile(state: &mut State, wiring: &Wiring<'_>, binaries: &Binaries, replicas: u16) -> Result<Vec<Tracked>> {
+pub(crate) async fn reconcile(
+    state: &mut State,
+    wiring: &Wiring<'_>,
+    binaries: &Binaries,
+    replicas: u16,
+) -> Result<Vec<Tracked>> {
     let mut started = Vec::new();
     for old in state.services.clone() {
         if old.replica >= replicas || !SERVICES.iter().any(|service| service.name == old.service) {
@@ -116,7 +118,8 @@ pub(crate) async fn reconcile(state: &mut State, wiring: &Wiring<'_>, binaries: 
         for replica in 0..replicas {
             let environment = service.environment(state, wiring, replica)?;
             let wanted = fingerprint(binary, &environment)?;
-            let known = state.services.iter().find(|known| known.service == service.name && known.replica == replica).cloned();
+            let known =
+                state.services.iter().find(|known| known.service == service.name && known.replica == replica).cloned();
             if let Some(known) = known {
                 if known.fingerprint == wanted && known.process.is_running() {
                     continue;
@@ -125,11 +128,20 @@ pub(crate) async fn reconcile(state: &mut State, wiring: &Wiring<'_>, binaries: 
             }
             let port = wiring.ports.service(service, replica);
             let label = label(service.name, replica);
-            ensure!(state::is_free(port), "port {port}, for {label}, is taken by another program; stop that, or use another --name");
+            ensure!(
+                state::is_free(port),
+                "port {port}, for {label}, is taken by another program; stop that, or use another --name"
+            );
             let mut command = Command::new(binary);
             command.envs(environment).current_dir(workspace::root()?);
             let process = spawn_detached(&mut command, None, &state.log(&label), &binary.display().to_string())?;
-            state.services.push(ServiceProcess { service: service.name.to_owned(), replica, port, process: process.clone(), fingerprint: wanted });
+            state.services.push(ServiceProcess {
+                service: service.name.to_owned(),
+                replica,
+                port,
+                process: process.clone(),
+                fingerprint: wanted,
+            });
             state.save()?;
             started.push(process);
         }
@@ -151,7 +163,11 @@ pub(crate) async fn wait_until_ready(state: &State) -> Result<()> {
             }
             if started.elapsed() > READY_PATIENCE {
                 step.failed(&reason);
-                bail!("{label} does not become ready ({reason}); the end of {}:\n{}", log.display(), files::tail(&log, 25));
+                bail!(
+                    "{label} does not become ready ({reason}); the end of {}:\n{}",
+                    log.display(),
+                    files::tail(&log, 25)
+                );
             }
             step.note(&reason);
             tokio::time::sleep(Duration::from_millis(100)).await;

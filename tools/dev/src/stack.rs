@@ -136,7 +136,9 @@ impl Stack {
     /// When there is no such service.
     pub fn port(&self, service: &str) -> Result<u16> {
         let found = SERVICES.iter().find(|known| known.name == service);
-        found.map(|service| self.state.ports.service(service, 0)).with_context(|| format!("there is no service {service}"))
+        found
+            .map(|service| self.state.ports.service(service, 0))
+            .with_context(|| format!("there is no service {service}"))
     }
 
     /// The port of the mailbox's page and API.

@@ -130,8 +130,9 @@ impl State {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
-        let mut state: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} cannot be understood; `cargo dev down --purge --name {name}` removes it", path.display()))?;
+        let mut state: Self = serde_json::from_str(&text).with_context(|| {
+            format!("{} cannot be understood; `cargo dev down --purge --name {name}` removes it", path.display())
+        })?;
         state.folder = folder;
         Ok(Some(state))
     }
@@ -214,7 +215,10 @@ fn choose_ports(taken: &[u16], name: &str) -> Result<Ports> {
         match ports.first_in_use() {
             None => {
                 if let Some(port) = busy {
-                    console::row("ports", format_args!("{port} is in use by something else: all ports move up by {}", ports.offset));
+                    console::row(
+                        "ports",
+                        format_args!("{port} is in use by something else: all ports move up by {}", ports.offset),
+                    );
                 }
                 return Ok(ports);
             }
@@ -234,7 +238,8 @@ mod tests {
         let mut seen = BTreeSet::new();
         for index in 0..STACKS {
             let ports = Ports { offset: index * STACK_DISTANCE };
-            let replicas = SERVICES.iter().flat_map(|service| (1..8).map(move |replica| ports.service(service, replica)));
+            let replicas =
+                SERVICES.iter().flat_map(|service| (1..8).map(move |replica| ports.service(service, replica)));
             for port in ports.all().into_iter().chain(replicas) {
                 assert!(seen.insert(port), "port {port} of stack {index} is taken twice");
             }

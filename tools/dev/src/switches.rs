@@ -21,8 +21,12 @@ pub(crate) async fn run(engines: &Engines) -> Result<(Counts, bool)> {
     let mut counts = Counts::default();
     for (switch, name) in pairs {
         let mut command = tests(engines)?;
-        command.args(["--", "--exact", &name]).env("MESSAGING_WITHOUT", &switch).env("TEST_PATIENCE_SECONDS", PATIENCE_SECONDS);
-        let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().await.context("cannot run cargo")?;
+        command
+            .args(["--", "--exact", &name])
+            .env("MESSAGING_WITHOUT", &switch)
+            .env("TEST_PATIENCE_SECONDS", PATIENCE_SECONDS);
+        let output =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().await.context("cannot run cargo")?;
         let text = String::from_utf8_lossy(&output.stdout);
         if text.contains("test result: FAILED. 0 passed; 1 failed") {
             counts.passed += 1;

@@ -25,7 +25,8 @@ struct Log {
 
 /// From the current end of each log on. Also says, once, when a service ends.
 pub(crate) async fn follow_until_interrupted(state: &State) -> Result<()> {
-    let mut logs: Vec<_> = state.services.iter().map(|service| Log::at_end(state, &service.service, service.replica)).collect();
+    let mut logs: Vec<_> =
+        state.services.iter().map(|service| Log::at_end(state, &service.service, service.replica)).collect();
     let mut ended: BTreeMap<String, ()> = BTreeMap::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     loop {
@@ -40,7 +41,10 @@ pub(crate) async fn follow_until_interrupted(state: &State) -> Result<()> {
         for service in &state.services {
             let label = services::label(&service.service, service.replica);
             if !service.process.is_running() && ended.insert(label.clone(), ()).is_none() {
-                console::line(format_args!("{} ended; `cargo dev up --detach` in another terminal starts it again", console::bold(&label)));
+                console::line(format_args!(
+                    "{} ended; `cargo dev up --detach` in another terminal starts it again",
+                    console::bold(&label)
+                ));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! `cargo dev test`: every test, on engines of its own, with one closing line that sums up what the runners counted.
+//! `cargo dev test`: every test, on engines of its own, with one closing line that sums up what the runners counted; and
+//! `cargo dev bench` on the same engines.
 
 use std::{
     io::{IsTerminal, Write},
@@ -30,8 +31,6 @@ pub(crate) enum What<'a> {
     Tests(&'a [String]),
     /// The tests of the guarantees, each with its guarantee switched off.
     Switches,
-    /// The measurements.
-    Bench,
 }
 
 impl<'a> What<'a> {
@@ -41,17 +40,38 @@ impl<'a> What<'a> {
 }
 
 pub(crate) async fn run(given: Given, keep: bool, what: What<'_>) -> Result<bool> {
-    // Ctrl-C ends the tests; the engines are still to be stopped.
+    let (counts, success) = with_engines(given, keep, async |engines| match what {
+        What::Tests(arguments) => run_all(engines, arguments).await,
+        What::Switches => switches::run(engines).await,
+    })
+    .await?;
+    if counts.failed == 0 && !success {
+        console::line("\nA runner ended with an error that is no failed test; it says above which.");
+    }
+    console::line(format_args!("\n{counts}"));
+    Ok(success && counts.failed == 0)
+}
+
+/// `cargo dev bench`: what the messaging crate costs, measured beside the bare path, on the same engines.
+pub(crate) async fn bench(given: Given, arguments: &[String]) -> Result<bool> {
+    with_engines(given, false, async |engines| {
+        console::heading("Measuring (a release build: the first one takes minutes)");
+        let mut command = binaries::cargo()?;
+        command.args(["bench", "--package", "messaging", "--bench", "latency", "--"]).args(arguments);
+        Ok(environment(&mut command, engines).status().await.context("cannot run cargo")?.success())
+    })
+    .await
+}
+
+/// Starts the engines, does something with them, and stops them whatever came of it.
+async fn with_engines<T>(given: Given, keep: bool, work: impl AsyncFnOnce(&Engines) -> Result<T>) -> Result<T> {
+    // Ctrl-C ends the work; the engines are still to be stopped.
     let _interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     let _lock = stack::lock(STACK)?;
-    console::line(console::bold("Starting engines for the tests"));
+    console::line(console::bold("Starting engines"));
     let mut state = State::load_or_create(STACK)?;
     let result = match engines::start(&mut state, &given).await {
-        Ok(engines) => match what {
-            What::Tests(arguments) => run_all(&engines, arguments).await,
-            What::Switches => switches::run(&engines).await,
-            What::Bench => bench(&engines).await.map(|success| (Counts::default(), success)),
-        },
+        Ok(engines) => work(&engines).await,
         Err(error) => Err(error),
     };
     if keep {
@@ -60,14 +80,7 @@ pub(crate) async fn run(given: Given, keep: bool, what: What<'_>) -> Result<bool
         console::heading("Stopping the engines");
         engines::stop(&mut state, false).await?;
     }
-    let (counts, success) = result?;
-    if counts.failed == 0 && !success {
-        console::line("\nA runner ended with an error that is no failed test; it says above which.");
-    }
-    if !matches!(what, What::Bench) {
-        console::line(format_args!("\n{counts}"));
-    }
-    Ok(success && counts.failed == 0)
+    result
 }
 
 /// What was counted, and whether every runner ended well.
@@ -92,14 +105,6 @@ async fn run_all(engines: &Engines, arguments: &[String]) -> Result<(Counts, boo
     Ok((counts, success))
 }
 
-/// Release builds, warmed up, and both ways in turn: only the ratio counts.
-async fn bench(engines: &Engines) -> Result<bool> {
-    console::heading("From a commit to its effect (a release build: the first one takes minutes)");
-    let mut command = binaries::cargo()?;
-    command.args(["bench", "--package", "messaging", "--bench", "latency"]);
-    Ok(environment(&mut command, engines).status().await.context("cannot run cargo")?.success())
-}
-
 pub(crate) fn environment<'a>(command: &'a mut Command, engines: &Engines) -> &'a mut Command {
     command
         .env("TEST_DATABASE_URL", engines.postgres.admin.with_password())
@@ -117,7 +122,8 @@ async fn count(command: &mut Command, runner: Runner, counts: &mut Counts) -> Re
     let mut child = command.spawn().context("cannot run cargo")?;
     let out = child.stdout.take().context("stdout is piped")?;
     let err = child.stderr.take().context("stderr is piped")?;
-    let (from_out, from_err) = tokio::try_join!(pass_on(runner, out, std::io::stdout()), pass_on(runner, err, std::io::stderr()))?;
+    let (from_out, from_err) =
+        tokio::try_join!(pass_on(runner, out, std::io::stdout()), pass_on(runner, err, std::io::stderr()))?;
     *counts += from_out;
     *counts += from_err;
     Ok(child.wait().await?.success())

@@ -46,7 +46,9 @@ impl Runner {
                 let (_, counts) = line.strip_prefix("Summary [")?.split_once(" run: ")?;
                 // What is in brackets says more about the passed ones.
                 let counts = match (counts.find('('), counts.find(')')) {
-                    (Some(open), Some(close)) if open < close => [counts.get(..open)?, counts.get(close + 1..)?].concat(),
+                    (Some(open), Some(close)) if open < close => {
+                        [counts.get(..open)?, counts.get(close + 1..)?].concat()
+                    }
                     _ => counts.to_owned(),
                 };
                 Some(add(counts.split(',')))
@@ -91,10 +93,34 @@ mod tests {
         use Runner::{Cargo, Nextest};
         for (runner, line, passed, failed, skipped) in [
             (Nextest, "     Summary [   0.123s] 5 tests run: 4 passed, 1 failed, 2 skipped", 4, 1, 2),
-            (Nextest, "  Summary [  10.004s] 3/9 tests run: 1 passed (1 slow, 1 flaky), 1 failed, 1 timed out, 0 skipped", 1, 2, 0),
-            (Nextest, "\x1b[32;1m Summary\x1b[0m [ 0.1s] \x1b[1m1\x1b[0m test run: \x1b[1m1\x1b[0m \x1b[32;1mpassed\x1b[0m, 0 skipped", 1, 0, 0),
-            (Cargo, "test result: ok. 7 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s", 7, 0, 1),
-            (Cargo, "test result: \x1b[31mFAILED\x1b[0m. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out", 2, 3, 0),
+            (
+                Nextest,
+                "  Summary [  10.004s] 3/9 tests run: 1 passed (1 slow, 1 flaky), 1 failed, 1 timed out, 0 skipped",
+                1,
+                2,
+                0,
+            ),
+            (
+                Nextest,
+                "\x1b[32;1m Summary\x1b[0m [ 0.1s] \x1b[1m1\x1b[0m test run: \x1b[1m1\x1b[0m \x1b[32;1mpassed\x1b[0m, 0 skipped",
+                1,
+                0,
+                0,
+            ),
+            (
+                Cargo,
+                "test result: ok. 7 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s",
+                7,
+                0,
+                1,
+            ),
+            (
+                Cargo,
+                "test result: \x1b[31mFAILED\x1b[0m. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out",
+                2,
+                3,
+                0,
+            ),
         ] {
             assert_eq!(runner.closing_line(line), Some(Counts { passed, failed, skipped }), "{line:?}");
         }

@@ -7,11 +7,16 @@ use tokio::process::Command;
 use crate::{binaries::Binaries, console::Step, engines::Engines, programs, services::SERVICES, state::State};
 
 /// The definitions of a virtual host for all services, each with the password that `password` gives it.
-pub(crate) async fn definitions(binaries: &Binaries, vhost: &str, mut password: impl FnMut(&str) -> Result<String>) -> Result<Value> {
+pub(crate) async fn definitions(
+    binaries: &Binaries,
+    vhost: &str,
+    mut password: impl FnMut(&str) -> Result<String>,
+) -> Result<Value> {
     let mut users = Vec::new();
     for service in SERVICES {
         let printed = programs::output(Command::new(binaries.path(service.name)?).arg("topology")).await?;
-        let part: Value = serde_json::from_str(&printed).with_context(|| format!("`{} topology` does not print JSON", service.name))?;
+        let part: Value = serde_json::from_str(&printed)
+            .with_context(|| format!("`{} topology` does not print JSON", service.name))?;
         users.push(json!({ "service": part, "password": password(service.name)? }));
     }
     let input = json!({ "vhost": vhost, "users": users });
@@ -23,9 +28,15 @@ pub(crate) async fn definitions(binaries: &Binaries, vhost: &str, mut password: 
 pub(crate) async fn import(state: &mut State, engines: &Engines, binaries: &Binaries) -> Result<()> {
     let step = Step::start("topology", "asking the services");
     let definitions =
-        definitions(binaries, &engines.rabbitmq.vhost, |service| Ok(state.credentials(service)?.broker_password)).await?;
+        definitions(binaries, &engines.rabbitmq.vhost, |service| Ok(state.credentials(service)?.broker_password))
+            .await?;
     engines.rabbitmq.import(&definitions).await?;
     let count = |kind: &str| definitions[kind].as_array().map_or(0, Vec::len);
-    step.done(format_args!("{} queues, {} bindings, {} users imported", count("queues"), count("bindings"), count("users")));
+    step.done(format_args!(
+        "{} queues, {} bindings, {} users imported",
+        count("queues"),
+        count("bindings"),
+        count("users")
+    ));
     Ok(())
 }

@@ -47,7 +47,16 @@ pub(crate) fn engine_account() -> Result<Option<Account>> {
         return Ok(Some(account));
     }
     let made = Command::new("useradd")
-        .args(["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", ACCOUNT])
+        .args([
+            "--system",
+            "--user-group",
+            "--no-create-home",
+            "--home-dir",
+            "/nonexistent",
+            "--shell",
+            "/usr/sbin/nologin",
+            ACCOUNT,
+        ])
         .output()
         .context("cannot run useradd, which makes the unprivileged user that the engines need")?;
     ensure!(made.status.success(), "useradd {ACCOUNT}: {}", String::from_utf8_lossy(&made.stderr).trim());
@@ -56,10 +65,14 @@ pub(crate) fn engine_account() -> Result<Option<Account>> {
 
 fn lookup(name: &str) -> Result<Option<Account>> {
     let users = fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
-    let Some(entry) = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|entry| entry.first() == Some(&name)) else {
+    let Some(entry) =
+        users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|entry| entry.first() == Some(&name))
+    else {
         return Ok(None);
     };
-    let id = |index: usize| entry.get(index).and_then(|id| id.parse().ok()).with_context(|| format!("/etc/passwd: {name} is malformed"));
+    let id = |index: usize| {
+        entry.get(index).and_then(|id| id.parse().ok()).with_context(|| format!("/etc/passwd: {name} is malformed"))
+    };
     Ok(Some(Account { uid: id(2)?, gid: id(3)? }))
 }
 
@@ -92,7 +105,11 @@ pub(crate) fn engine_folder(folder: &Path, account: Option<&Account>) -> Result<
 }
 
 fn folder_in_var_tmp(folder: &Path, account: &Account) -> Result<PathBuf> {
-    let base = PathBuf::from(format!("/var/tmp/postrider-{}-{:016x}", account.uid, fingerprint(folder.as_os_str().as_encoded_bytes())));
+    let base = PathBuf::from(format!(
+        "/var/tmp/postrider-{}-{:016x}",
+        account.uid,
+        fingerprint(folder.as_os_str().as_encoded_bytes())
+    ));
     private_folder(&base)?;
     let found = fs::symlink_metadata(&base)?;
     ensure!(
@@ -100,7 +117,8 @@ fn folder_in_var_tmp(folder: &Path, account: &Account) -> Result<PathBuf> {
         "{} belongs to somebody else; remove it, or move the checkout to where the user {ACCOUNT} can enter",
         base.display()
     );
-    chown(&base, Some(account.uid), Some(account.gid)).with_context(|| format!("cannot give {} to {ACCOUNT}", base.display()))?;
+    chown(&base, Some(account.uid), Some(account.gid))
+        .with_context(|| format!("cannot give {} to {ACCOUNT}", base.display()))?;
     Ok(base)
 }
 
@@ -109,7 +127,9 @@ fn reachable(folder: &Path, account: &Account) -> bool {
     folder.ancestors().all(|step| {
         fs::metadata(step).is_ok_and(|found| {
             let mode = found.mode();
-            (found.uid() == account.uid && mode & 0o100 != 0) || (found.gid() == account.gid && mode & 0o010 != 0) || mode & 0o001 != 0
+            (found.uid() == account.uid && mode & 0o100 != 0)
+                || (found.gid() == account.gid && mode & 0o010 != 0)
+                || mode & 0o001 != 0
         })
     })
 }
@@ -119,7 +139,9 @@ fn private_folder(folder: &Path) -> Result<()> {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
     match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => bail!("cannot make {}: {error}", folder.display()),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            bail!("cannot make {}: {error}", folder.display())
+        }
         _ => Ok(()),
     }
 }

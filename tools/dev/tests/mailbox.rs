@@ -1,4 +1,5 @@
 //! The mailbox through its doors: SMTP as a client speaks it, and HTTP.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::time::Duration;
 
@@ -71,7 +72,10 @@ impl Client {
 /// One HTTP request, written out; the status and the body.
 async fn http(mailbox: &Mailbox, request: &str, host: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(mailbox.http_addr()).await.unwrap();
-    let text = format!("{request} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let text = format!(
+        "{request} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -136,7 +140,10 @@ async fn the_page_shows_a_mail_and_runs_nothing_of_it() {
     let (_, list) = get(&mailbox, "/").await;
     assert!(list.contains("Grüße") && list.contains(&format!("/view/{id}")), "{list}");
     let (_, page) = get(&mailbox, &format!("/view/{id}")).await;
-    assert!(page.contains(&format!("<iframe src=\"/view/{id}.html\"")) && page.contains("sandbox=\"allow-popups"), "{page}");
+    assert!(
+        page.contains(&format!("<iframe src=\"/view/{id}.html\"")) && page.contains("sandbox=\"allow-popups"),
+        "{page}"
+    );
     assert!(page.contains("<a href=\"http://localhost:8081/verify?token=1\""), "{page}");
     assert!(!page.contains("<script"), "{page}");
 
@@ -171,7 +178,11 @@ async fn dots_are_unstuffed_and_commands_may_be_pipelined() {
     let mail = &mailbox.mails()[0];
     assert_eq!(mail.to, ["a@example.test", "b@example.test"]);
     assert_eq!(mail.from, "");
-    assert_eq!(String::from_utf8_lossy(&mail.raw), "Subject: dots\r\n\r\n.one\r\n..two\r\nbare\n.\nend\r\n", "a bare line feed ends no mail");
+    assert_eq!(
+        String::from_utf8_lossy(&mail.raw),
+        "Subject: dots\r\n\r\n.one\r\n..two\r\nbare\n.\nend\r\n",
+        "a bare line feed ends no mail"
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! `cargo dev` does it, under a name and on ports of its own.
 //!
 //! It is one test, because it is one system: the parts follow each other on the same stack.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,7 +57,11 @@ async fn a_registration_leads_to_a_mail_with_a_working_link(stack: &Stack) -> St
     assert_eq!(me(stack, &token).await["verified"], false);
     let page = http::get(users, link).await.unwrap();
     assert_eq!(page.status, 200, "{}", page.text());
-    assert_eq!(me(stack, &token).await["verified"], false, "opening the link changes nothing: scanners of mails do that");
+    assert_eq!(
+        me(stack, &token).await["verified"],
+        false,
+        "opening the link changes nothing: scanners of mails do that"
+    );
     let button = http::post(users, link, None).await.unwrap();
     assert_eq!(button.status, 200, "{}", button.text());
     assert_eq!(me(stack, &token).await["verified"], true);
@@ -90,7 +95,8 @@ async fn everything_about_it_is_one_connected_trace(stack: &Stack, id: &str) {
     while let Some(up) = parent(path.last().unwrap()) {
         path.push(spans[up].clone());
     }
-    let kinds: Vec<String> = path.iter().rev().map(|span| format!("{} {}", service(&trace, span), tag(span, "span.kind"))).collect();
+    let kinds: Vec<String> =
+        path.iter().rev().map(|span| format!("{} {}", service(&trace, span), tag(span, "span.kind"))).collect();
     assert_eq!(kinds.first().unwrap(), r#"users "server""#, "{kinds:?}");
     assert!(kinds.contains(&r#"users "producer""#.to_owned()), "{kinds:?}");
     assert!(kinds.contains(&r#"notifications "consumer""#.to_owned()), "{kinds:?}");
@@ -127,7 +133,9 @@ async fn without_its_broker_the_shop_takes_registrations_and_catches_up_later(st
         let report = ready.json().unwrap();
         assert_eq!(report["ready"], true);
         let checks = report["checks"].as_array().unwrap();
-        let failing = checks.iter().find(|check| check["name"].as_str().unwrap().starts_with("messaging") && check["ok"] == false)?;
+        let failing = checks
+            .iter()
+            .find(|check| check["name"].as_str().unwrap().starts_with("messaging") && check["ok"] == false)?;
         assert_eq!(failing["required"], false);
         let said = failing.as_object().unwrap().iter().any(|(key, value)| {
             !["name", "required", "ok"].contains(&key.as_str()) && value.as_str().is_some_and(|text| !text.is_empty())

@@ -1,4 +1,5 @@
 //! The trace backend through its doors: OTLP/gRPC as an exporter speaks it, and Jaeger's query API.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use dev::traces::TraceStore;
 use opentelemetry_proto::tonic::{
@@ -114,7 +115,10 @@ async fn a_trace_is_given_in_jaegers_json() {
     assert_eq!(process["tags"], json!([{ "key": "service.version", "type": "string", "value": "0.1.0" }]));
 
     let mail = &trace["spans"][1];
-    assert_eq!(mail["references"][0], json!({ "refType": "CHILD_OF", "traceID": TRACE_ID, "spanID": "0101010101010101" }));
+    assert_eq!(
+        mail["references"][0],
+        json!({ "refType": "CHILD_OF", "traceID": TRACE_ID, "spanID": "0101010101010101" })
+    );
     assert_eq!(mail["references"][1]["refType"], "FOLLOWS_FROM");
     assert!(mail["tags"].as_array().unwrap().contains(&json!({ "key": "error", "type": "bool", "value": true })));
     assert_eq!(trace["processes"][mail["processID"].as_str().unwrap()]["serviceName"], "notifications");
@@ -125,9 +129,23 @@ async fn traces_are_found_by_service_and_what_is_missing_is_said() {
     let traces = with_a_trace().await;
     assert_eq!(data(&traces, "/api/services").await, json!(["notifications", "users"]));
     assert_eq!(data(&traces, "/api/services/users/operations").await, json!(["POST /users"]));
-    assert_eq!(data(&traces, "/api/operations?service=notifications").await, json!([{ "name": "send mail", "spanKind": "client" }]));
-    assert_eq!(data(&traces, "/api/traces?service=users&limit=5").await[0]["spans"].as_array().unwrap().len(), 2, "the whole trace");
-    assert_eq!(data(&traces, "/api/traces?service=users&operation=POST+%2Fusers&minDuration=9ms").await.as_array().unwrap().len(), 1);
+    assert_eq!(
+        data(&traces, "/api/operations?service=notifications").await,
+        json!([{ "name": "send mail", "spanKind": "client" }])
+    );
+    assert_eq!(
+        data(&traces, "/api/traces?service=users&limit=5").await[0]["spans"].as_array().unwrap().len(),
+        2,
+        "the whole trace"
+    );
+    assert_eq!(
+        data(&traces, "/api/traces?service=users&operation=POST+%2Fusers&minDuration=9ms")
+            .await
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     assert_eq!(data(&traces, "/api/traces?service=users&lookback=1h").await, json!([]), "the spans are from 1970");
     assert_eq!(data(&traces, "/api/traces?service=orders").await, json!([]));
     assert_eq!(get(&traces, "/api/traces").await.0, 400);

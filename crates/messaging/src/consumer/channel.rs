@@ -90,7 +90,6 @@ impl<'a> Life<'a> {
                     ending: Arc::clone(&ending),
                     stop: stop.clone(),
                 };
-                #[expect(clippy::disallowed_methods, reason = "joined below, before this life ends")]
                 workers.spawn(lane.run(receiver));
                 sender
             })
@@ -115,7 +114,9 @@ impl<'a> Life<'a> {
                     }
                 }
                 Some(Err(error)) => break End::Lost(error.to_string()),
-                None if self.channel.status().connected() => break End::Lost("the broker cancelled the consumer".into()),
+                None if self.channel.status().connected() => {
+                    break End::Lost("the broker cancelled the consumer".into());
+                }
                 None => break End::Lost("the channel was closed".into()),
             }
         };

@@ -56,7 +56,8 @@ impl Lane {
             if self.ending.load(Ordering::Acquire) {
                 return Err(Ending);
             }
-            let suspect = |message: &Message| (message.redelivered && !without("suspicion")) || message.malformed.is_some();
+            let suspect =
+                |message: &Message| (message.redelivered && !without("suspicion")) || message.malformed.is_some();
             let run = if suspect(first) { 1 } else { rest.iter().position(suspect).unwrap_or(rest.len()) };
             let (now, later) = rest.split_at(run);
             if suspect(first) {

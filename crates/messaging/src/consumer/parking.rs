@@ -56,7 +56,8 @@ impl Consumer {
     }
 
     pub(super) fn announce_death(&self, envelope: &Envelope, reason: &str) {
-        metrics::counter!("messaging_dead_total", "consumer" => self.name, "type" => self.known(&envelope.event_type)).increment(1);
+        metrics::counter!("messaging_dead_total", "consumer" => self.name, "type" => self.known(&envelope.event_type))
+            .increment(1);
         error!(
             consumer = self.name,
             event_type = envelope.event_type,
@@ -135,7 +136,12 @@ impl Consumer {
 }
 
 /// Serialises joining and leaving the parked messages of a key, to the end of the transaction.
-pub(crate) async fn lock_key(conn: &mut PgConnection, consumer: &str, producer: &str, key: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn lock_key(
+    conn: &mut PgConnection,
+    consumer: &str,
+    producer: &str,
+    key: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "select pg_advisory_xact_lock(hashtextextended($1, 5107))",
         format!("messaging.parked {consumer} {producer} {key}"),

@@ -8,7 +8,9 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::{Consumer, Envelope, HandlerError, OutboxTransaction, consumer::channel::Message, context, mutants::without};
+use crate::{
+    Consumer, Envelope, HandlerError, OutboxTransaction, consumer::channel::Message, context, mutants::without,
+};
 
 /// What became of a message in a committed transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +87,9 @@ impl Consumer {
         let result = match timeout(self.options.handler_deadline, handled).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(HandlerError::retry(format!("the handler panicked: {}", panic_message(&*panic)))),
-            Err(_) => Err(HandlerError::retry(format!("the handler took longer than {:?}", self.options.handler_deadline))),
+            Err(_) => {
+                Err(HandlerError::retry(format!("the handler took longer than {:?}", self.options.handler_deadline)))
+            }
         };
         metrics::histogram!("messaging_handler_duration_seconds", "consumer" => self.name)
             .record(started.elapsed().as_secs_f64());
@@ -101,11 +105,7 @@ impl Consumer {
 
     /// One statement that takes messages into the inbox and tells which are new. It waits for a predecessor that is still committing
     /// the same message elsewhere, and sorts, so that two of them cannot deadlock here.
-    async fn admit(
-        &self,
-        tx: &mut OutboxTransaction,
-        envelopes: &[&Envelope],
-    ) -> Result<Vec<Admission>, sqlx::Error> {
+    async fn admit(&self, tx: &mut OutboxTransaction, envelopes: &[&Envelope]) -> Result<Vec<Admission>, sqlx::Error> {
         let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.message_id).collect();
         let producers: Vec<_> = envelopes.iter().map(|envelope| envelope.producer.clone()).collect();
         let keys: Vec<_> = envelopes.iter().map(|envelope| envelope.key.clone()).collect();
@@ -213,7 +213,8 @@ impl Consumer {
                 Fate::Handled => {
                     let age = (now - message.envelope.occurred_at).to_std().unwrap_or_default();
                     metrics::counter!("messaging_handled_total", "consumer" => self.name).increment(1);
-                    metrics::histogram!("messaging_end_to_end_seconds", "consumer" => self.name).record(age.as_secs_f64());
+                    metrics::histogram!("messaging_end_to_end_seconds", "consumer" => self.name)
+                        .record(age.as_secs_f64());
                 }
                 Fate::Absorbed => {
                     metrics::counter!("messaging_absorbed_total", "consumer" => self.name).increment(1);

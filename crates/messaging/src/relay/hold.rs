@@ -47,7 +47,8 @@ pub(super) async fn hold(
     )
     .execute(&outbox.pool)
     .await?;
-    metrics::counter!("messaging_refused_total", "type" => envelope.event_type.clone(), "reason" => reason).increment(1);
+    metrics::counter!("messaging_refused_total", "type" => envelope.event_type.clone(), "reason" => reason)
+        .increment(1);
     warn!(
         event_type = envelope.event_type,
         message_id = %envelope.message_id,

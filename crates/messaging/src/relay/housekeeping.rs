@@ -79,7 +79,9 @@ impl Outbox {
         .execute(&self.pool)
         .await?;
         // A mark that nobody came back for: the message went another way.
-        sqlx::query!("delete from messaging.in_hand where since < now() - interval '7 days'").execute(&self.pool).await?;
+        sqlx::query!("delete from messaging.in_hand where since < now() - interval '7 days'")
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }

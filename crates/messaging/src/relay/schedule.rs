@@ -22,9 +22,10 @@ impl Relay {
 
     /// Every replica looks; a due event goes to one of them.
     pub(super) async fn promote_due(&self) -> Result<usize, sqlx::Error> {
-        let due = sqlx::query_scalar!(r#"select exists (select from messaging.scheduled where due_at <= now()) as "due!""#)
-            .fetch_one(&self.outbox.pool)
-            .await?;
+        let due =
+            sqlx::query_scalar!(r#"select exists (select from messaging.scheduled where due_at <= now()) as "due!""#)
+                .fetch_one(&self.outbox.pool)
+                .await?;
         if !due {
             return Ok(0);
         }

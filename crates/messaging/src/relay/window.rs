@@ -139,7 +139,8 @@ impl Window {
             match answer {
                 Answer::Published => self.settled.push(event),
                 Answer::Unroutable if !event.required => {
-                    metrics::counter!("messaging_published_without_subscribers_total", "type" => event_type).increment(1);
+                    metrics::counter!("messaging_published_without_subscribers_total", "type" => event_type)
+                        .increment(1);
                     self.settled.push(event);
                 }
                 Answer::Unroutable | Answer::Nacked => {

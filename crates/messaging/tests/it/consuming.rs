@@ -113,14 +113,17 @@ async fn a_panic_and_a_hang_are_failures_like_any_other() {
     for parcel in ["panics", "hangs", "p-1"] {
         publish(&stage.outbox, parcel, 1).await;
     }
-    let options = messaging::ConsumerOptions { handler_deadline: std::time::Duration::from_millis(200), ..consumer_options() };
+    let options =
+        messaging::ConsumerOptions { handler_deadline: std::time::Duration::from_millis(200), ..consumer_options() };
     let consumer =
         Consumer::new("parcels", &stage.broker, &stage.outbox).options(options).retry(quick_retry()).on(Wild);
     let flow = Flow::start_with(&stage, consumer);
     eventually("two are dead", async || parked(&stage, "dead").await == 2).await;
     eventually("the third has its effect", async || effects(&stage).await == 1).await;
     flow.settle(&stage).await;
-    let reasons = stage.count("select count(*) from messaging.parked where reason like '%panicked: as told' or reason like '%longer than%'");
+    let reasons = stage.count(
+        "select count(*) from messaging.parked where reason like '%panicked: as told' or reason like '%longer than%'",
+    );
     assert_eq!(reasons.await, 2);
     stage.expect_leftovers();
 }
@@ -143,8 +146,10 @@ async fn a_deadlock_is_tried_again_at_once() {
         }
     }
     publish(&stage.outbox, "p-1", 1).await;
-    let consumer =
-        Consumer::new("parcels", &stage.broker, &stage.outbox).options(consumer_options()).retry(quick_retry()).on(Deadlocks);
+    let consumer = Consumer::new("parcels", &stage.broker, &stage.outbox)
+        .options(consumer_options())
+        .retry(quick_retry())
+        .on(Deadlocks);
     let flow = Flow::start_with(&stage, consumer);
     eventually("the effect is there", async || effects(&stage).await == 1).await;
     flow.settle(&stage).await;

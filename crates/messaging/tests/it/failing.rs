@@ -20,7 +20,8 @@ async fn the_nth_failure_is_dead_with_its_reason_and_history() {
     let letter = letters.show(id).await.unwrap().unwrap();
     assert_eq!(letter.letter.attempts, 3);
     assert_eq!(letter.letter.reason.as_deref(), Some("failure 3"));
-    let history: Vec<_> = letter.history.as_array().unwrap().iter().map(|e| e["error"].as_str().unwrap().to_owned()).collect();
+    let history: Vec<_> =
+        letter.history.as_array().unwrap().iter().map(|e| e["error"].as_str().unwrap().to_owned()).collect();
     assert_eq!(history, ["failure 1", "failure 2", "failure 3"]);
     assert!(letter.content.unwrap().contains("p-1"));
     stage.expect_leftovers();
@@ -105,7 +106,8 @@ async fn redrive_works_and_is_recorded() {
     let record = Record::when({
         let mended = mended.clone();
         move |event, _| {
-            let bad = event.step % 2 == 1 && event.parcel_id != "edited" && !mended.load(std::sync::atomic::Ordering::SeqCst);
+            let bad =
+                event.step % 2 == 1 && event.parcel_id != "edited" && !mended.load(std::sync::atomic::Ordering::SeqCst);
             if bad { Err(HandlerError::reject("odd")) } else { Ok(()) }
         }
     });
@@ -130,7 +132,10 @@ async fn redrive_works_and_is_recorded() {
     assert!(letters.discard(discarded, "ada").await.unwrap());
     assert!(!letters.discard(discarded, "ada").await.unwrap());
     mended.store(true, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(letters.retry_all(&Filter { reason: Some("odd".into()), ..Filter::default() }, "grace", 100).await.unwrap(), 1);
+    assert_eq!(
+        letters.retry_all(&Filter { reason: Some("odd".into()), ..Filter::default() }, "grace", 100).await.unwrap(),
+        1
+    );
     eventually("the retried one has its effect", async || steps(&stage, "p-1").await == [2, 1]).await;
     assert_eq!(stage.count(&format!("select count(*) from effect where late and message_id = '{retried}'")).await, 1);
 
@@ -142,26 +147,39 @@ async fn redrive_works_and_is_recorded() {
     flow.settle(&stage).await;
     assert_eq!(steps(&stage, "p-3").await, [2]);
     assert_eq!(stage.count("select count(*) from messaging.redrive_log").await, 3);
-    assert_eq!(stage.count("select count(*) from messaging.redrive_log where actor = 'grace' and action = 'retry'").await, 1);
+    assert_eq!(
+        stage.count("select count(*) from messaging.redrive_log where actor = 'grace' and action = 'retry'").await,
+        1
+    );
 }
 
 /// Switch: `pause`. An hour is stepped: the dependency is down for far more tries than there are attempts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dependency_that_is_down_spends_nobodys_attempts() {
     let stage = stage().await;
-    let (up, tries) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0)));
+    let (up, tries) = (
+        std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)),
+        std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0)),
+    );
     let record = Record::when({
         let (up, tries) = (up.clone(), tries.clone());
         move |_, _| {
             tries.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            if up.load(std::sync::atomic::Ordering::SeqCst) { Ok(()) } else { Err(HandlerError::unavailable("the depot is closed")) }
+            if up.load(std::sync::atomic::Ordering::SeqCst) {
+                Ok(())
+            } else {
+                Err(HandlerError::unavailable("the depot is closed"))
+            }
         }
     });
     let policy = messaging::RetryPolicy::exponential(std::time::Duration::from_millis(1)).max_attempts(1);
     let flow = Flow::start_with(&stage, consumer(&stage.broker, &stage.outbox, record).retry(policy));
     publish(&stage.outbox, "p-1", 1).await;
     publish(&stage.outbox, "p-2", 1).await;
-    eventually("it was tried more often than it may fail", async || tries.load(std::sync::atomic::Ordering::SeqCst) > 2).await;
+    eventually("it was tried more often than it may fail", async || {
+        tries.load(std::sync::atomic::Ordering::SeqCst) > 2
+    })
+    .await;
     let health = stage.outbox.health();
     let consumer = health.iter().find(|(part, _)| part == "consumer parcels").unwrap();
     assert!(consumer.1.as_ref().unwrap_err().contains("the depot is closed"), "{consumer:?}");

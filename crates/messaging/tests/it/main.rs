@@ -3,6 +3,8 @@
 //! Each test names in its comment the switch (`src/mutants.rs`) that takes its guarantee away and makes it fail; `cargo dev test --mutants`
 //! runs every test with its switch and fails when one passes.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 mod consuming;
 mod failing;
 mod ordering;

@@ -18,8 +18,7 @@ async fn order_per_key_holds_with_four_relays_three_consumers_and_deaths() {
     const STEPS: i64 = 60;
     let stage = stage().await;
     let start_relay = || Running::relay(&Relay::with_options(&stage.outbox, &another_broker(&stage), relay_options()));
-    let start_consumer =
-        || Running::consumer(&consumer(&another_broker(&stage), &stage.outbox, Record::always()));
+    let start_consumer = || Running::consumer(&consumer(&another_broker(&stage), &stage.outbox, Record::always()));
     let mut relays: Vec<_> = (0..4).map(|_| start_relay()).collect();
     let mut consumers: Vec<_> = (0..3).map(|_| start_consumer()).collect();
 
@@ -28,7 +27,6 @@ async fn order_per_key_holds_with_four_relays_three_consumers_and_deaths() {
     let done = Arc::new(AtomicBool::new(false));
     for key in 0..KEYS {
         let outbox = stage.outbox.clone();
-        #[expect(clippy::disallowed_methods, reason = "joined below")]
         writers.spawn(async move {
             for step in 1..=STEPS {
                 publish(&outbox, &format!("p-{key}"), step).await;
@@ -37,7 +35,8 @@ async fn order_per_key_holds_with_four_relays_three_consumers_and_deaths() {
     }
     let killing = async {
         for _ in 0..3 {
-            eventually("something is in flight", async || done.load(Ordering::SeqCst) || pending(&stage).await > 20).await;
+            eventually("something is in flight", async || done.load(Ordering::SeqCst) || pending(&stage).await > 20)
+                .await;
             relays.remove(0).kill().await;
             consumers.remove(0).kill().await;
             relays.push(start_relay());

@@ -25,7 +25,8 @@ async fn a_consumer_that_was_never_there_gets_its_events_by_replay() {
     // Again: nothing happens twice.
     stage.outbox.replay(&stage.broker, &Replay::to("parcels").types([ParcelMoved::TYPE]).key("p-1")).await.unwrap();
     publish(&stage.outbox, "p-1", 1000).await;
-    eventually("what came after the second replay is there", async || steps(&stage, "p-1").await.last() == Some(&1000)).await;
+    eventually("what came after the second replay is there", async || steps(&stage, "p-1").await.last() == Some(&1000))
+        .await;
     flow.settle(&stage).await;
     assert_eq!(effects(&stage).await, 301);
     for key in 0..5 {
@@ -79,10 +80,15 @@ async fn housekeeping_drops_what_is_past_its_retention_and_nothing_else() {
         )
         .await;
     stage.outbox.keep_house().await.unwrap();
-    let exists = async |table: &str| stage.count(&format!("select count(*) from pg_class where relname = '{table}'")).await == 1;
+    let exists =
+        async |table: &str| stage.count(&format!("select count(*) from pg_class where relname = '{table}'")).await == 1;
     assert!(!exists("journal_20200101").await);
     assert!(!exists("inbox_20200101").await);
     assert!(exists("inbox_20200102").await, "a parked message of that day may still have its effect");
-    assert_eq!(stage.count("select count(*) from messaging.journal where payload is not null").await, 1, "it is not a day old");
+    assert_eq!(
+        stage.count("select count(*) from messaging.journal where payload is not null").await,
+        1,
+        "it is not a day old"
+    );
     stage.execute("delete from messaging.parked").await;
 }

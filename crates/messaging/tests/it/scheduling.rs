@@ -46,9 +46,8 @@ async fn a_scheduled_event_of_a_rolled_back_transaction_never_comes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_does_not_wait_behind_a_parked_message() {
     let mut stage = stage().await;
-    let record = Record::when(|event, _| {
-        if event.step == 1 { Err(messaging::HandlerError::retry("not yet")) } else { Ok(()) }
-    });
+    let record =
+        Record::when(|event, _| if event.step == 1 { Err(messaging::HandlerError::retry("not yet")) } else { Ok(()) });
     let patient = messaging::RetryPolicy::exponential(std::time::Duration::from_secs(600));
     let flow = Flow::start_with(&stage, consumer(&stage.broker, &stage.outbox, record).retry(patient));
     publish(&stage.outbox, "p-1", 1).await;

@@ -31,7 +31,10 @@ async fn shutdown_finishes_what_is_in_hand() {
     let (begun, release) = (Arc::new(AtomicBool::new(false)), Arc::new(tokio::sync::Notify::new()));
     let handler = Slow { begun: begun.clone(), release: release.clone() };
     let consumer = messaging::Consumer::new("parcels", &stage.broker, &stage.outbox)
-        .options(messaging::ConsumerOptions { handler_deadline: std::time::Duration::from_secs(60), ..consumer_options() })
+        .options(messaging::ConsumerOptions {
+            handler_deadline: std::time::Duration::from_secs(60),
+            ..consumer_options()
+        })
         .on(handler);
     let flow = Flow::start_with(&stage, consumer);
     publish(&stage.outbox, "p-1", 1).await;

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use messaging::{
-    Audience, Broker, BrokerOptions, Consumer, ConsumerOptions, Event, Handler, HandlerError, Outbox, OutboxTransaction,
-    Relay, RelayOptions, RetryPolicy,
+    Audience, Broker, BrokerOptions, Consumer, ConsumerOptions, Event, Handler, HandlerError, Outbox,
+    OutboxTransaction, Relay, RelayOptions, RetryPolicy,
     topology::{Service, Subscription},
 };
 use sqlx::AssertSqlSafe;
@@ -167,23 +167,44 @@ pub struct Running {
 
 impl Running {
     #[expect(clippy::disallowed_methods, reason = "joined by stop(), aborted by kill()")]
-    fn spawn(run: impl Future<Output = Result<(), messaging::Error>> + Send + 'static, stop: CancellationToken) -> Self {
+    fn spawn(
+        run: impl Future<Output = Result<(), messaging::Error>> + Send + 'static,
+        stop: CancellationToken,
+    ) -> Self {
         Self { stop, task: tokio::spawn(run) }
     }
 
     pub fn relay(relay: &Relay) -> Self {
         let (relay, stop) = (relay.clone(), CancellationToken::new());
-        Self::spawn({ let stop = stop.clone(); async move { relay.run(stop).await } }, stop)
+        Self::spawn(
+            {
+                let stop = stop.clone();
+                async move { relay.run(stop).await }
+            },
+            stop,
+        )
     }
 
     pub fn consumer(consumer: &Consumer) -> Self {
         let (consumer, stop) = (consumer.clone(), CancellationToken::new());
-        Self::spawn({ let stop = stop.clone(); async move { consumer.run(stop).await } }, stop)
+        Self::spawn(
+            {
+                let stop = stop.clone();
+                async move { consumer.run(stop).await }
+            },
+            stop,
+        )
     }
 
     pub fn worker<T: messaging::Task>(worker: &messaging::Worker<T>) -> Self {
         let (worker, stop) = (worker.clone(), CancellationToken::new());
-        Self::spawn({ let stop = stop.clone(); async move { worker.run(stop).await } }, stop)
+        Self::spawn(
+            {
+                let stop = stop.clone();
+                async move { worker.run(stop).await }
+            },
+            stop,
+        )
     }
 
     pub async fn stop(self) {
@@ -248,11 +269,18 @@ pub async fn steps(stage: &Stage, parcel_id: &str) -> Vec<i64> {
 
 /// Publishes a raw message to the exchange `events`, as an administrator.
 pub async fn publish_raw(stage: &Stage, routing_key: &str, properties: lapin::BasicProperties, payload: &[u8]) {
-    let connection = lapin::Connection::connect(&stage.vhost.amqp_url, lapin::ConnectionProperties::default()).await.unwrap();
+    let connection =
+        lapin::Connection::connect(&stage.vhost.amqp_url, lapin::ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.unwrap();
     channel
-        .basic_publish("events".into(), routing_key.into(), lapin::options::BasicPublishOptions::default(), payload, properties)
+        .basic_publish(
+            "events".into(),
+            routing_key.into(),
+            lapin::options::BasicPublishOptions::default(),
+            payload,
+            properties,
+        )
         .await
         .unwrap()
         .await

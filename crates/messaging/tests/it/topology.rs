@@ -12,7 +12,9 @@ async fn a_topology_that_differs_stops_the_start_with_the_difference_named() {
     let service = parcels(&[ParcelMoved::TYPE]);
     stage.broker.verify(&service, Some(&management)).await.unwrap();
 
-    let difference = async |service: messaging::topology::Service| stage.broker.verify(&service, Some(&management)).await.unwrap_err().to_string();
+    let difference = async |service: messaging::topology::Service| {
+        stage.broker.verify(&service, Some(&management)).await.unwrap_err().to_string()
+    };
     let more = difference(parcels(&[ParcelMoved::TYPE, ParcelSeen::TYPE])).await;
     assert!(more.contains("queue parcels is not bound to events with parcels.v1.ParcelSeen.*"), "{more}");
     let fewer = difference(parcels(&[])).await;
@@ -27,7 +29,9 @@ async fn a_topology_that_differs_stops_the_start_with_the_difference_named() {
     // The management API hears of it a little later.
     testkit::eventually("the other policy is named", async || {
         let verified = stage.broker.verify(&service, Some(&management)).await;
-        verified.is_err_and(|error| error.to_string().contains("queue parcels has the policy \"test\", wanted is \"parcels\""))
+        verified.is_err_and(|error| {
+            error.to_string().contains("queue parcels has the policy \"test\", wanted is \"parcels\"")
+        })
     })
     .await;
     stage.vhost.clear_policy().await;
@@ -46,7 +50,9 @@ async fn a_service_has_no_rights_but_its_own() {
     others.subscriptions[0].consumer = "others".into();
     let stage = testkit::Stage::new("parcels", &[parcels(&[]), others]).await;
     let connection =
-        lapin::Connection::connect(&stage.vhost.url_for("parcels"), lapin::ConnectionProperties::default()).await.unwrap();
+        lapin::Connection::connect(&stage.vhost.url_for("parcels"), lapin::ConnectionProperties::default())
+            .await
+            .unwrap();
 
     let channel = connection.create_channel().await.unwrap();
     let foreign = channel.basic_consume("others".into(), "".into(), Default::default(), Default::default()).await;

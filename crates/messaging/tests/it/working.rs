@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use messaging::{HandlerError, Job, Outcome, OutboxTransaction, RetryPolicy, Task, TaskError, Worker};
+use messaging::{HandlerError, Job, OutboxTransaction, Outcome, RetryPolicy, Task, TaskError, Worker};
 use testkit::eventually;
 use uuid::Uuid;
 
@@ -41,14 +41,21 @@ impl Task for Deliver {
         (self.script)(job)
     }
 
-    async fn record(&self, job: &Job, outcome: Outcome<&'static str>, tx: &mut OutboxTransaction) -> Result<(), HandlerError> {
+    async fn record(
+        &self,
+        job: &Job,
+        outcome: Outcome<&'static str>,
+        tx: &mut OutboxTransaction,
+    ) -> Result<(), HandlerError> {
         let line = match outcome {
             Outcome::Done(done) => {
                 tx.publish(&moved(&job.id.to_string(), i64::from(job.attempt)))?;
                 format!("done {done} at {}", job.attempt)
             }
             Outcome::Retrying { error, attempts, .. } => format!("retrying {error} after {attempts}"),
-            Outcome::Failed { error, attempts, exhausted } => format!("failed {error} after {attempts} exhausted {exhausted}"),
+            Outcome::Failed { error, attempts, exhausted } => {
+                format!("failed {error} after {attempts} exhausted {exhausted}")
+            }
         };
         self.recorded.lock().unwrap().push(line);
         Ok(())

@@ -68,10 +68,7 @@ fn json_lines_have_the_ids_of_the_span_at_the_top() {
     assert_eq!(lines[0]["message"], "outside");
     assert_eq!(lines[0].get("trace_id"), None);
     let (trace_id, span_id) = ids.unwrap();
-    assert_eq!(
-        (&lines[1]["trace_id"], &lines[1]["span_id"]),
-        (&json!(trace_id), &json!(span_id))
-    );
+    assert_eq!((&lines[1]["trace_id"], &lines[1]["span_id"]), (&json!(trace_id), &json!(span_id)));
     assert_eq!(
         (&lines[1]["level"], &lines[1]["service"], &lines[1]["span"]),
         (&json!("WARN"), &json!("orders"), &json!("request"))
@@ -86,14 +83,9 @@ fn no_text_can_break_or_forge_a_json_line() {
     let lines = logged(LogFormat::Json, "info", || {
         tracing::info!(level = "FORGED", trace_id = text, number = f64::NAN, debug = ?text, "{text}");
     });
-    let [line] = &lines.lines()[..] else {
-        panic!("{}", lines.text())
-    };
+    let [line] = &lines.lines()[..] else { panic!("{}", lines.text()) };
     assert_eq!((&line["message"], &line["level"]), (&json!(text), &json!("INFO")));
-    assert_eq!(
-        (&line["fields"]["trace_id"], &line["fields"]["level"]),
-        (&json!(text), &json!("FORGED"))
-    );
+    assert_eq!((&line["fields"]["trace_id"], &line["fields"]["level"]), (&json!(text), &json!("FORGED")));
     assert_eq!(line.get("trace_id"), None);
 }
 
@@ -134,10 +126,7 @@ fn errors_are_logged_with_their_causes() {
         let error: &(dyn std::error::Error + 'static) = &Outer(io::Error::other("disk full"));
         tracing::error!(error, "failed");
     });
-    assert_eq!(
-        lines.lines()[0]["fields"]["error"],
-        "the order cannot be stored: disk full"
-    );
+    assert_eq!(lines.lines()[0]["fields"]["error"], "the order cannot be stored: disk full");
 }
 
 #[test]
@@ -145,13 +134,11 @@ fn a_panic_is_a_log_line_in_its_trace() {
     let before = Arc::new(std::panic::take_hook());
     let others = Arc::clone(&before);
     let here = std::thread::current().id();
-    std::panic::set_hook(Box::new(move |info| {
-        if std::thread::current().id() == here {
-            panicked(info)
-        } else {
-            others(info)
-        }
-    }));
+    std::panic::set_hook(Box::new(
+        move |info| {
+            if std::thread::current().id() == here { panicked(info) } else { others(info) }
+        },
+    ));
     let lines = logged(LogFormat::Json, "info", || {
         let _panic = std::panic::catch_unwind(|| {
             tracing::info_span!("request").in_scope(|| panic!("no such {}", "luck"));

@@ -41,10 +41,7 @@ impl SpanExporter for Gated {
 #[test]
 fn spans_never_wait_for_a_stuck_exporter_and_do_not_pile_up() {
     let (gate, exported) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
-    let exporter = Gated {
-        gate: Arc::clone(&gate),
-        exported: Arc::clone(&exported),
-    };
+    let exporter = Gated { gate: Arc::clone(&gate), exported: Arc::clone(&exported) };
     let provider = provider(resource("test", "0"), 1.0, Some(batch(exporter)));
 
     // Returns although nothing is taken: if a span waited, this would hang.
@@ -55,10 +52,7 @@ fn spans_never_wait_for_a_stuck_exporter_and_do_not_pile_up() {
     provider.shutdown().unwrap();
     let kept = exported.load(Ordering::SeqCst);
     // What waited in the queue, and the batch that the exporter had in hand.
-    assert!(
-        (QUEUE_SPANS..=QUEUE_SPANS + BATCH_SPANS).contains(&kept),
-        "{kept} spans were kept"
-    );
+    assert!((QUEUE_SPANS..=QUEUE_SPANS + BATCH_SPANS).contains(&kept), "{kept} spans were kept");
 }
 
 /// Emits a lot and shuts down; a hang is the failure.
@@ -66,13 +60,8 @@ async fn work_and_stop(endpoint: &str) {
     let exporter = otlp(endpoint).unwrap();
     let provider = provider(resource("test", "0"), 1.0, Some(batch(exporter)));
     emit(&provider, MANY);
-    let telemetry = Telemetry {
-        provider,
-        upkeep: tokio::task::JoinSet::new(),
-    };
-    tokio::time::timeout(Duration::from_secs(60), telemetry.shutdown())
-        .await
-        .expect("shutdown hangs");
+    let telemetry = Telemetry { provider, upkeep: tokio::task::JoinSet::new() };
+    tokio::time::timeout(Duration::from_secs(60), telemetry.shutdown()).await.expect("shutdown hangs");
 }
 
 #[tokio::test]
@@ -99,11 +88,7 @@ struct Failing(Arc<AtomicBool>);
 
 impl SpanExporter for Failing {
     async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
-        if self.0.load(Ordering::Relaxed) {
-            Err(OTelSdkError::InternalFailure("down".to_owned()))
-        } else {
-            Ok(())
-        }
+        if self.0.load(Ordering::Relaxed) { Err(OTelSdkError::InternalFailure("down".to_owned())) } else { Ok(()) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The whole way, in one process as in a service: from `init` to a collector that speaks OTLP over gRPC, and to `/metrics`.
 //! One test, because telemetry is set up once per process.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking")]
 
 use std::sync::{Arc, Mutex};
 
@@ -49,30 +49,21 @@ async fn spans_arrive_at_the_collector_and_metrics_are_rendered() {
         ..Options::default()
     };
     let telemetry = telemetry::init("orders", "1.2.3", &options).unwrap();
-    assert!(
-        telemetry::init("orders", "1.2.3", &options).is_err(),
-        "the second set-up is refused"
-    );
+    assert!(telemetry::init("orders", "1.2.3", &options).is_err(), "the second set-up is refused");
 
     assert_eq!(telemetry::current_trace_id(), None);
     let trace_id = tracing::info_span!("outer").in_scope(|| {
-        tracing::info_span!(
-            "inner",
-            otel.name = "place order",
-            otel.kind = "producer",
-            "order.lines" = 3
+        tracing::info_span!("inner", otel.name = "place order", otel.kind = "producer", "order.lines" = 3).in_scope(
+            || {
+                let (trace_id, traceparent) =
+                    (telemetry::current_trace_id().unwrap(), telemetry::traceparent().unwrap());
+                assert!(
+                    traceparent.starts_with(&format!("00-{trace_id}-")) && traceparent.ends_with("-01"),
+                    "{traceparent}"
+                );
+                trace_id
+            },
         )
-        .in_scope(|| {
-            let (trace_id, traceparent) = (
-                telemetry::current_trace_id().unwrap(),
-                telemetry::traceparent().unwrap(),
-            );
-            assert!(
-                traceparent.starts_with(&format!("00-{trace_id}-")) && traceparent.ends_with("-01"),
-                "{traceparent}"
-            );
-            trace_id
-        })
     });
     metrics::histogram!("work_seconds").record(0.003);
     metrics::counter!("work_total").increment(2);
@@ -94,23 +85,12 @@ async fn spans_arrive_at_the_collector_and_metrics_are_rendered() {
     let requests = collector.0.lock().unwrap();
     let resources: Vec<_> = requests.iter().flat_map(|request| &request.resource_spans).collect();
     let attributes = format!("{:?}", resources[0].resource);
-    for expected in [
-        "service.name",
-        "orders",
-        "service.version",
-        "1.2.3",
-        "service.instance.id",
-    ] {
+    for expected in ["service.name", "orders", "service.version", "1.2.3", "service.instance.id"] {
         assert!(attributes.contains(expected), "{expected} is missing in {attributes}");
     }
-    let spans: Vec<_> = resources
-        .iter()
-        .flat_map(|resource| &resource.scope_spans)
-        .flat_map(|scope| &scope.spans)
-        .collect();
-    let [inner, outer] = &spans[..] else {
-        panic!("{spans:?}")
-    };
+    let spans: Vec<_> =
+        resources.iter().flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans).collect();
+    let [inner, outer] = &spans[..] else { panic!("{spans:?}") };
     assert_eq!((inner.name.as_str(), outer.name.as_str()), ("place order", "outer"));
     assert_eq!(inner.parent_span_id, outer.span_id);
     let hex: String = inner.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();

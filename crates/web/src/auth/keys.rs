@@ -61,13 +61,7 @@ enum FetchError {
 
 impl Keys {
     pub(super) fn fixed(set: &JwkSet) -> Self {
-        Self {
-            known: RwLock::new(Some(Known {
-                keys: usable(set),
-                since: Instant::now(),
-            })),
-            remote: None,
-        }
+        Self { known: RwLock::new(Some(Known { keys: usable(set), since: Instant::now() })), remote: None }
     }
 
     pub(super) fn remote(url: String) -> Self {
@@ -77,15 +71,7 @@ impl Keys {
     fn paced(url: String, pause: Duration, max_age: Duration) -> Self {
         // reqwest is built without a provider of its own; whoever installed one first keeps it.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        Self {
-            known: RwLock::new(None),
-            remote: Some(Remote {
-                url,
-                pause,
-                max_age,
-                last_attempt: Mutex::new(None),
-            }),
-        }
+        Self { known: RwLock::new(None), remote: Some(Remote { url, pause, max_age, last_attempt: Mutex::new(None) }) }
     }
 
     pub(super) async fn get(this: &Arc<Self>, kid: &str) -> Result<Arc<DecodingKey>, Unknown> {
@@ -129,10 +115,7 @@ impl Keys {
         *last_attempt = Some(Instant::now());
         match remote.fetch().await {
             Ok(set) => {
-                let known = Known {
-                    keys: usable(&set),
-                    since: Instant::now(),
-                };
+                let known = Known { keys: usable(&set), since: Instant::now() };
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
             }
             Err(error) => {
@@ -165,11 +148,7 @@ fn usable(set: &JwkSet) -> HashMap<String, Arc<DecodingKey>> {
         let AlgorithmParameters::OctetKeyPair(parameters) = &jwk.algorithm else {
             return None;
         };
-        let kid = jwk
-            .common
-            .key_id
-            .clone()
-            .filter(|_| parameters.curve == EllipticCurve::Ed25519)?;
+        let kid = jwk.common.key_id.clone().filter(|_| parameters.curve == EllipticCurve::Ed25519)?;
         Some((kid, Arc::new(DecodingKey::from_jwk(jwk).ok()?)))
     };
     set.keys.iter().filter_map(usable).collect()
@@ -216,12 +195,7 @@ mod tests {
                 connection.write_all(answer.as_bytes()).await.unwrap();
             }
         });
-        Users {
-            url,
-            requests,
-            kid,
-            _serving: serving,
-        }
+        Users { url, requests, kid, _serving: serving }
     }
 
     const NEVER: Duration = Duration::from_secs(86_400);

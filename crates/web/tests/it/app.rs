@@ -79,12 +79,7 @@ struct Gates {
 
 async fn wait(gates: Data<Gates>) -> Result<&'static str, Problem> {
     gates.waiting.add_permits(1);
-    gates
-        .go
-        .acquire()
-        .await
-        .map_err(|error| Problem::internal(&error))?
-        .forget();
+    gates.go.acquire().await.map_err(|error| Problem::internal(&error))?.forget();
     Ok("done")
 }
 
@@ -97,11 +92,7 @@ fn routes(config: &mut ServiceConfig) {
     config
         .service(by_macro)
         .service(resource("/things").route(post().to(echo)))
-        .service(
-            resource("/things/{id}")
-                .route(get().to(show))
-                .route(delete().to(forget)),
-        )
+        .service(resource("/things/{id}").route(get().to(show)).route(delete().to(forget)))
         .service(resource("/secrets/{token}").route(get().to(|_: Path<String>| async { "ok" })))
         .service(resource("/bytes").route(post().to(|body: Bytes| async move { body.len().to_string() })))
         .service(resource("/text").route(post().to(|text: String| async { text })))
@@ -146,10 +137,7 @@ pub fn start_with(
     telemetry::init_for_tests();
     // Whichever test comes first.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let gates = Gates {
-        waiting: Arc::new(Semaphore::new(0)),
-        go: Arc::new(Semaphore::new(0)),
-    };
+    let gates = Gates { waiting: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)) };
     let data = Data::new(gates.clone());
     let server = Server::new("things", options)
         .openapi(Api::openapi())
@@ -165,18 +153,8 @@ pub fn start_with(
     let addr = server.addr();
     let running = tokio::spawn(server.run(stop.clone()));
     // Redirects are answers like others here.
-    let http = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .unwrap();
-    App {
-        addr,
-        http,
-        waiting: gates.waiting,
-        go: gates.go,
-        stop,
-        running,
-    }
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    App { addr, http, waiting: gates.waiting, go: gates.go, stop, running }
 }
 
 impl App {
@@ -189,10 +167,7 @@ impl App {
     }
 
     pub async fn post_json(&self, path: &str, body: impl Into<String>) -> Answer {
-        let request = self
-            .http
-            .post(self.url(path))
-            .header("content-type", "application/json");
+        let request = self.http.post(self.url(path)).header("content-type", "application/json");
         send(request.body(body.into())).await
     }
 
@@ -211,11 +186,7 @@ impl App {
 pub async fn send(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Answer {
-        status,
-        headers,
-        text: response.text().await.unwrap(),
-    }
+    Answer { status, headers, text: response.text().await.unwrap() }
 }
 
 /// Sends bytes and reads until the server closes.
@@ -239,45 +210,28 @@ pub async fn read_one(connection: &mut TcpStream) -> Answer {
     let head = parse(&bytes);
     let mut body = vec![0; head.header("content-length").parse().unwrap()];
     in_time(connection.read_exact(&mut body)).await.unwrap();
-    Answer {
-        text: String::from_utf8(body).unwrap(),
-        ..head
-    }
+    Answer { text: String::from_utf8(body).unwrap(), ..head }
 }
 
 /// Only a limit for a server that hangs: tests that pass do not wait for it.
 async fn in_time<T>(read: impl Future<Output = T>) -> T {
     let limit = Duration::from_secs(20);
-    tokio::time::timeout(limit, read)
-        .await
-        .expect("the server neither answers nor closes")
+    tokio::time::timeout(limit, read).await.expect("the server neither answers nor closes")
 }
 
 fn parse(bytes: &[u8]) -> Answer {
     let text = std::str::from_utf8(bytes).unwrap();
-    let (head, body) = text
-        .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
     let mut lines = head.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let headers = lines.map(|line| line.split_once(": ").unwrap());
-    let headers = headers
-        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-        .collect();
-    Answer {
-        status,
-        headers,
-        text: body.to_owned(),
-    }
+    let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+    Answer { status, headers, text: body.to_owned() }
 }
 
 impl Answer {
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .unwrap_or_else(|| panic!("no header {name}: {:?}", self.headers))
-            .to_str()
-            .unwrap()
+        self.headers.get(name).unwrap_or_else(|| panic!("no header {name}: {:?}", self.headers)).to_str().unwrap()
     }
 
     pub fn json(&self) -> Value {
@@ -298,15 +252,9 @@ impl Answer {
         assert_eq!(problem["status"], status);
         assert_eq!(problem["type"], format!("urn:postrider:problem:{kind}"));
         assert_eq!(problem["trace_id"], self.trace_id());
-        assert!(
-            problem["title"].as_str().is_some_and(|title| !title.is_empty()),
-            "{problem}"
-        );
+        assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()), "{problem}");
         let detail = problem["detail"].as_str().unwrap_or_default();
-        assert!(
-            detail.ends_with('.') && detail.contains(' '),
-            "not a sentence: {detail:?}"
-        );
+        assert!(detail.ends_with('.') && detail.contains(' '), "not a sentence: {detail:?}");
         problem
     }
 }

@@ -43,10 +43,7 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 fn header(kid: &str) -> Header {
-    Header {
-        kid: Some(kid.to_owned()),
-        ..Header::new(Algorithm::EdDSA)
-    }
+    Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::EdDSA) }
 }
 
 fn sign(claims: &Value) -> String {
@@ -60,9 +57,7 @@ fn start(verifier: Verifier) -> App {
 }
 
 fn start_knowing_key_one() -> App {
-    start(Verifier::from_keys(&JwkSet {
-        keys: vec![public(1, "one")],
-    }))
+    start(Verifier::from_keys(&JwkSet { keys: vec![public(1, "one")] }))
 }
 
 async fn ask(app: &App, path: &str, token: &str) -> Answer {
@@ -95,38 +90,17 @@ async fn forged_and_foreign_tokens_are_401() {
     let stolen_signature = format!("{}.{signature}", other_claims.rsplit_once('.').unwrap().0);
     // The public key is public: as the secret of a symmetric algorithm it must not count.
     let public_key_as_secret = EncodingKey::from_secret(&serde_json::to_vec(&public(1, "one")).unwrap());
-    let symmetric = Header {
-        kid: Some("one".to_owned()),
-        ..Header::new(Algorithm::HS256)
-    };
+    let symmetric = Header { kid: Some("one".to_owned()), ..Header::new(Algorithm::HS256) };
     let none = "eyJhbGciOiJub25lIiwia2lkIjoib25lIn0";
     let cases = [
         ("no signature", format!("{signed}.")),
-        (
-            "no signature, algorithm none",
-            format!("{none}.{}.", signed.split_once('.').unwrap().1),
-        ),
-        (
-            "algorithm none with a signature",
-            format!("{none}.{}.{signature}", signed.split_once('.').unwrap().1),
-        ),
-        (
-            "symmetric",
-            jsonwebtoken::encode(&symmetric, &claims(), &public_key_as_secret).unwrap(),
-        ),
+        ("no signature, algorithm none", format!("{none}.{}.", signed.split_once('.').unwrap().1)),
+        ("algorithm none with a signature", format!("{none}.{}.{signature}", signed.split_once('.').unwrap().1)),
+        ("symmetric", jsonwebtoken::encode(&symmetric, &claims(), &public_key_as_secret).unwrap()),
         ("other claims", stolen_signature),
-        (
-            "another key with the same id",
-            jsonwebtoken::encode(&header("one"), &claims(), &key(2)).unwrap(),
-        ),
-        (
-            "another key",
-            jsonwebtoken::encode(&header("two"), &claims(), &key(2)).unwrap(),
-        ),
-        (
-            "no key id",
-            jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims(), &key(1)).unwrap(),
-        ),
+        ("another key with the same id", jsonwebtoken::encode(&header("one"), &claims(), &key(2)).unwrap()),
+        ("another key", jsonwebtoken::encode(&header("two"), &claims(), &key(2)).unwrap()),
+        ("no key id", jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims(), &key(1)).unwrap()),
         ("another issuer", sign(&with("iss", json!("someone")))),
         ("another audience", sign(&with("aud", json!("something")))),
         ("no audience", sign(&with("aud", Value::Null))),
@@ -140,10 +114,7 @@ async fn forged_and_foreign_tokens_are_401() {
         let answer = ask(&app, "/me", &token).await;
         assert_eq!(answer.status, 401, "{case}: {}", answer.text);
         answer.problem(401, "invalid-token");
-        assert!(
-            answer.header("www-authenticate").contains(r#"error="invalid_token""#),
-            "{case}"
-        );
+        assert!(answer.header("www-authenticate").contains(r#"error="invalid_token""#), "{case}");
     }
 }
 
@@ -159,23 +130,14 @@ async fn an_expired_token_is_401_and_says_so() {
 #[tokio::test]
 async fn operator_routes_are_for_operators() {
     let app = start_knowing_key_one();
-    ask(&app, "/operators", &sign(&claims()))
-        .await
-        .problem(403, "forbidden");
+    ask(&app, "/operators", &sign(&claims())).await.problem(403, "forbidden");
     app.get("/operators").await.problem(401, "unauthorized");
-    assert_eq!(
-        ask(&app, "/operators", &sign(&with("role", json!("operator"))))
-            .await
-            .status,
-        200
-    );
+    assert_eq!(ask(&app, "/operators", &sign(&with("role", json!("operator")))).await.status, 200);
 }
 
 #[tokio::test]
 async fn keys_come_from_the_users_service_and_stay_when_it_goes() {
-    let set = JwkSet {
-        keys: vec![public(1, "one")],
-    };
+    let set = JwkSet { keys: vec![public(1, "one")] };
     let users = start_with(options(), Readiness::new(), move |config| {
         let set = set.clone();
         let answer = move || {
@@ -196,10 +158,7 @@ async fn keys_come_from_the_users_service_and_stay_when_it_goes() {
 
 #[tokio::test]
 async fn before_the_users_service_has_ever_answered_it_is_503_with_retry_after() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let app = start(Verifier::from_jwks_url(format!("http://{gone}/")));
     let answer = ask(&app, "/me", &sign(&claims())).await;
     answer.problem(503, "unavailable");

@@ -31,20 +31,13 @@ async fn wrong_missing_and_unknown_members_are_422_and_named() {
 async fn a_body_of_another_content_type_is_415_and_says_which_is_wanted() {
     let app = start();
     let post = || app.http.post(app.url("/things")).body(r#"{"name":"x"}"#);
-    for request in [
-        post(),
-        post().header("content-type", "text/plain"),
-        post().header("content-type", ";;"),
-    ] {
+    for request in [post(), post().header("content-type", "text/plain"), post().header("content-type", ";;")] {
         let answer = send(request).await;
         answer.problem(415, "unsupported-media-type");
         assert_eq!(answer.header("accept"), "application/json");
     }
     let accepted = send(post().header("content-type", "application/json; charset=utf-8")).await;
-    assert_eq!(
-        (accepted.status, accepted.text.as_str()),
-        (200, r#"{"name":"x","size":null}"#)
-    );
+    assert_eq!((accepted.status, accepted.text.as_str()), (200, r#"{"name":"x","size":null}"#));
 }
 
 #[tokio::test]
@@ -58,11 +51,7 @@ async fn a_malformed_id_is_400() {
 #[tokio::test]
 async fn errors_of_foreign_extractors_are_problems_too() {
     let app = start();
-    let not_text = app
-        .http
-        .post(app.url("/text"))
-        .header("content-type", "text/plain")
-        .body(vec![0xff, 0xfe]);
+    let not_text = app.http.post(app.url("/text")).header("content-type", "text/plain").body(vec![0xff, 0xfe]);
     let answer = send(not_text).await;
     answer.problem(400, "client-error");
 }

@@ -32,10 +32,7 @@ async fn a_head_that_does_not_arrive_in_time_is_408() {
 async fn a_later_head_on_the_same_connection_has_the_same_limit() {
     let app = start(|options| (options.head_timeout, options.keep_alive) = (SHORT, Duration::from_secs(1)));
     let mut connection = app.connect().await;
-    connection
-        .write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
+    connection.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     assert_eq!(read_one(&mut connection).await.status, 200);
     let answer = exchange(&mut connection, b"GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
     assert_eq!(answer.status, 408);
@@ -46,10 +43,7 @@ async fn a_later_head_on_the_same_connection_has_the_same_limit() {
 async fn the_limit_for_heads_does_not_hurry_an_answer() {
     let app = start(|options| (options.head_timeout, options.keep_alive) = (SHORT, SHORT));
     let mut connection = app.connect().await;
-    connection
-        .write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
+    connection.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     app.waiting.acquire().await.unwrap().forget();
     // An idle connection that was opened later is given up first: by then the watch has passed the waiting one over.
     assert_eq!(exchange(&mut app.connect().await, b"").await.status, 408);
@@ -89,10 +83,7 @@ async fn a_body_that_grows_too_large_is_413_for_every_kind_of_extractor() {
         );
         let chunk = format!("40\r\n{}\r\n", " ".repeat(64));
         let mut connection = app.connect().await;
-        connection
-            .write_all(format!("{head}{chunk}{chunk}").as_bytes())
-            .await
-            .unwrap();
+        connection.write_all(format!("{head}{chunk}{chunk}").as_bytes()).await.unwrap();
         read_one(&mut connection).await.problem(413, "payload-too-large");
     }
     let body = format!("{{\"name\":\"{}\"}}", "x".repeat(100 - 11));
@@ -105,9 +96,7 @@ async fn a_head_that_is_too_large_is_431() {
     let get = |bytes: usize| app.http.get(app.url("/livez")).header("x-large", "x".repeat(bytes));
     assert_eq!(send(get(500)).await.status, 200);
     send(get(1_025)).await.problem(431, "head-too-large");
-    app.get(&format!("/{}", "x".repeat(1_025)))
-        .await
-        .problem(431, "head-too-large");
+    app.get(&format!("/{}", "x".repeat(1_025))).await.problem(431, "head-too-large");
 }
 
 #[tokio::test]
@@ -128,10 +117,7 @@ async fn a_head_beyond_all_measure_ends_the_connection() {
 async fn an_idle_connection_is_closed_without_an_answer() {
     let app = start(|options| options.keep_alive = SHORT);
     let mut connection = app.connect().await;
-    connection
-        .write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
+    connection.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let answer = read_to_end(&mut connection).await;
     assert_eq!(answer.status, 200);
     assert!(!answer.text.contains("HTTP/1.1"), "{}", answer.text);
@@ -141,13 +127,7 @@ async fn an_idle_connection_is_closed_without_an_answer() {
 async fn only_trusted_proxies_say_where_a_request_comes_from() {
     let ask = async |trusted: usize| {
         let app = start(|options| options.trusted_proxies = trusted);
-        send(
-            app.http
-                .get(app.url("/address"))
-                .header("x-forwarded-for", "6.6.6.6, 192.0.2.7"),
-        )
-        .await
-        .text
+        send(app.http.get(app.url("/address")).header("x-forwarded-for", "6.6.6.6, 192.0.2.7")).await.text
     };
     assert_eq!(ask(0).await, "127.0.0.1");
     assert_eq!(ask(1).await, "192.0.2.7");

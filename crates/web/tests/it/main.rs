@@ -1,6 +1,6 @@
 //! What a client sees: a real server on a free port, real connections.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod app;
 mod auth;

@@ -32,10 +32,7 @@ async fn head_is_answered_like_get_without_the_body() {
     let app = start();
     let answer = send(app.http.head(app.url("/livez"))).await;
     assert_eq!((answer.status, answer.text.as_str()), (200, ""));
-    assert_eq!(
-        answer.header("content-length"),
-        app.get("/livez").await.text.len().to_string()
-    );
+    assert_eq!(answer.header("content-length"), app.get("/livez").await.text.len().to_string());
     let answer = send(app.http.head(app.url("/nowhere"))).await;
     assert_eq!((answer.status, answer.text.as_str()), (404, ""));
 }
@@ -77,16 +74,9 @@ async fn the_documentation_works_without_the_internet() {
     assert_eq!((answer.status, answer.header("location")), (308, "/docs/"));
     let page = app.get("/docs/").await;
     assert_eq!(page.status, 200);
-    assert!(
-        !page.text.contains("http://") && !page.text.contains("https://"),
-        "{}",
-        page.text
-    );
+    assert!(!page.text.contains("http://") && !page.text.contains("https://"), "{}", page.text);
 
-    let sources = page
-        .text
-        .split(['"', '\''])
-        .filter(|part| part.ends_with(".js") || part.ends_with(".css"));
+    let sources = page.text.split(['"', '\'']).filter(|part| part.ends_with(".js") || part.ends_with(".css"));
     let sources: Vec<_> = sources.collect();
     assert!(sources.len() >= 3, "{sources:?}");
     for source in sources {
@@ -95,8 +85,5 @@ async fn the_documentation_works_without_the_internet() {
         assert!(!file.text.is_empty(), "{source}");
     }
     let start = app.get("/docs/swagger-initializer.js").await.text;
-    assert!(
-        start.contains("/openapi.json") && start.contains(r#""validatorUrl": "none""#),
-        "{start}"
-    );
+    assert!(start.contains("/openapi.json") && start.contains(r#""validatorUrl": "none""#), "{start}");
 }

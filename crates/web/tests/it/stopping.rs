@@ -20,9 +20,7 @@ async fn a_request_in_flight_is_finished() {
     app.stop.cancel();
     // The idle connection is closed while the other request is still in hand.
     let mut rest = Vec::new();
-    tokio::io::AsyncReadExt::read_to_end(&mut idle, &mut rest)
-        .await
-        .unwrap();
+    tokio::io::AsyncReadExt::read_to_end(&mut idle, &mut rest).await.unwrap();
     assert!(rest.is_empty());
     assert!(!app.running.is_finished());
 
@@ -31,10 +29,7 @@ async fn a_request_in_flight_is_finished() {
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.text().await.unwrap(), "done");
     app.running.await.unwrap().unwrap();
-    assert!(
-        tokio::net::TcpStream::connect(app.addr).await.is_err(),
-        "it still listens"
-    );
+    assert!(tokio::net::TcpStream::connect(app.addr).await.is_err(), "it still listens");
 }
 
 #[tokio::test]
@@ -53,9 +48,7 @@ async fn a_request_that_does_not_end_is_cut_at_the_drain_timeout() {
 async fn a_half_sent_head_does_not_hold_up_the_stop() {
     let app = start();
     let mut slow = app.connect().await;
-    slow.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET /")
-        .await
-        .unwrap();
+    slow.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET /").await.unwrap();
     assert_eq!(read_one(&mut slow).await.status, 200);
     app.stop.cancel();
     app.running.await.unwrap().unwrap();
@@ -75,10 +68,7 @@ async fn connections_made_before_it_runs_are_served_once_it_does() {
     telemetry::init_for_tests();
     let server = web::Server::new("late", options()).bind().unwrap();
     let mut connection = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
-    connection
-        .write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .await
-        .unwrap();
+    connection.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let running = tokio::spawn(server.run(tokio_util::sync::CancellationToken::new()));
     assert_eq!(read_to_end(&mut connection).await.status, 200);
     running.abort();
@@ -88,10 +78,7 @@ async fn connections_made_before_it_runs_are_served_once_it_does() {
 async fn sigterm_cancels_the_token() {
     let stop = web::stop_signal();
     assert!(!stop.is_cancelled());
-    let kill = Command::new("kill")
-        .args(["-TERM", &std::process::id().to_string()])
-        .status()
-        .unwrap();
+    let kill = Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status().unwrap();
     assert!(kill.success());
     stop.cancelled().await;
 }

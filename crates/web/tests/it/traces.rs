@@ -19,10 +19,7 @@ async fn traced(app: &App, path: &str, flags: &str) -> (Answer, String, Vec<Span
 }
 
 fn attribute(span: &SpanData, key: &str) -> Option<Value> {
-    span.attributes
-        .iter()
-        .find(|attribute| attribute.key.as_str() == key)
-        .map(|attribute| attribute.value.clone())
+    span.attributes.iter().find(|attribute| attribute.key.as_str() == key).map(|attribute| attribute.value.clone())
 }
 
 #[tokio::test]
@@ -32,10 +29,7 @@ async fn a_callers_trace_goes_on() {
     assert_eq!(answer.trace_id(), trace_id);
     let [span] = &spans[..] else { panic!("{spans:?}") };
     assert_eq!(span.parent_span_id.to_string(), "00f067aa0ba902b7");
-    assert_eq!(
-        answer.header("traceparent"),
-        format!("00-{trace_id}-{}-01", span.span_context.span_id())
-    );
+    assert_eq!(answer.header("traceparent"), format!("00-{trace_id}-{}-01", span.span_context.span_id()));
 }
 
 #[tokio::test]
@@ -59,11 +53,7 @@ async fn the_span_says_what_was_asked_and_how_it_ended() {
     assert_eq!(attribute(span, "http.response.status_code"), Some(400.into()));
     assert_eq!(attribute(span, "url.path"), Some("/things/7".into()));
     assert_eq!(attribute(span, "url.scheme"), Some("http".into()));
-    assert_eq!(
-        span.status,
-        Status::Unset,
-        "a client's mistake is no error of the server"
-    );
+    assert_eq!(span.status, Status::Unset, "a client's mistake is no error of the server");
     assert_eq!(attribute(span, "error.type"), None);
 
     let (_, _, spans) = traced(&app, "/panic", "01").await;
@@ -76,10 +66,7 @@ async fn secrets_and_addresses_are_not_recorded() {
     let app = start();
     let (_, _, spans) = traced(&app, "/secrets/s3cr3t?token=s3cr3t", "01").await;
     let recorded = format!("{:?}", spans[0]);
-    assert!(
-        !recorded.contains("s3cr3t") && !recorded.contains("127.0.0.1"),
-        "{recorded}"
-    );
+    assert!(!recorded.contains("s3cr3t") && !recorded.contains("127.0.0.1"), "{recorded}");
     assert_eq!(attribute(&spans[0], "url.path"), Some("/secrets/REDACTED".into()));
 }
 
@@ -109,11 +96,7 @@ async fn what_the_caller_says_of_the_trace_reaches_the_handler() {
 async fn probes_have_ids_and_are_not_recorded_unless_the_caller_records() {
     let app = start();
     let answer = app.get_and_close("/readyz", "").await;
-    assert!(
-        answer.header("traceparent").ends_with("-00"),
-        "{}",
-        answer.header("traceparent")
-    );
+    assert!(answer.header("traceparent").ends_with("-00"), "{}", answer.header("traceparent"));
     assert!(spans_of(&answer.trace_id()).is_empty());
     let (_, _, spans) = traced(&app, "/readyz", "01").await;
     assert_eq!(spans.len(), 1);

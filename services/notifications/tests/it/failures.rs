@@ -16,41 +16,26 @@ use crate::{keys::As, shop::Shop};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_for_now_is_sent_later_with_the_same_message_id() {
     let shop = Shop::open().await;
-    shop.script().next(
-        1,
-        Stage::Recipient,
-        Behaviour::reply(451, "4.7.1 <ada@example.org>: greylisted"),
-    );
-    shop.script()
-        .next(1, Stage::Accept, Behaviour::reply(452, "4.3.1 disk full"));
+    shop.script().next(1, Stage::Recipient, Behaviour::reply(451, "4.7.1 <ada@example.org>: greylisted"));
+    shop.script().next(1, Stage::Accept, Behaviour::reply(452, "4.3.1 disk full"));
     let user_id = shop.register("ada@example.org", "t0ken").await;
     let mails = shop.mails_to("ada@example.org", 1).await;
 
     let sent = shop.notification(user_id, "verify_email", "sent").await;
     assert_eq!(mails[0].header("Message-ID").as_deref(), sent["message_id"].as_str());
     assert_eq!((shop.mails().len(), shop.script().left()), (1, 0));
-    assert_eq!(
-        (&sent["attempts"], &sent["last_error"]),
-        (&3.into(), &serde_json::Value::Null)
-    );
+    assert_eq!((&sent["attempts"], &sent["last_error"]), (&3.into(), &serde_json::Value::Null));
     shop.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_for_good_bounces_at_once_and_is_announced() {
     let shop = Shop::open().await;
-    shop.script().next(
-        1,
-        Stage::Recipient,
-        Behaviour::reply(550, "5.1.1 <ada@example.org>: no mailbox ada here"),
-    );
+    shop.script().next(1, Stage::Recipient, Behaviour::reply(550, "5.1.1 <ada@example.org>: no mailbox ada here"));
     let user_id = shop.register("ada@example.org", "t0ken").await;
 
     let bounced = shop.notification(user_id, "verify_email", "bounced").await;
-    assert_eq!(
-        (&bounced["failure"], &bounced["attempts"]),
-        (&"bounced".into(), &1.into())
-    );
+    assert_eq!((&bounced["failure"], &bounced["attempts"]), (&"bounced".into(), &1.into()));
     assert_eq!(bounced["last_error"], "550 5.1.1 (address) no mailbox (address) here");
     let id = bounced["id"].as_str().expect("an id");
     let fact = ["EmailFailed", id, &user_id.to_string(), "verify_email", "bounced"];
@@ -62,11 +47,7 @@ async fn what_is_refused_for_good_bounces_at_once_and_is_announced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_at_its_end_bounces_too() {
     let shop = Shop::open().await;
-    shop.script().next(
-        1,
-        Stage::Accept,
-        Behaviour::reply(554, "5.7.1 looks like spam: https://bits.example/x/t0ken"),
-    );
+    shop.script().next(1, Stage::Accept, Behaviour::reply(554, "5.7.1 looks like spam: https://bits.example/x/t0ken"));
     let user_id = shop.register("ada@example.org", "t0ken").await;
     let bounced = shop.notification(user_id, "verify_email", "bounced").await;
     assert_eq!(bounced["last_error"], "554 5.7.1 looks like spam: (link)");
@@ -76,15 +57,11 @@ async fn what_is_refused_at_its_end_bounces_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_last_attempt_it_is_failed_and_announced() {
     let shop = Shop::open_with(&["--mail-max-attempts=3"]).await;
-    shop.script()
-        .next(3, Stage::Recipient, Behaviour::reply(421, "4.3.2 not today"));
+    shop.script().next(3, Stage::Recipient, Behaviour::reply(421, "4.3.2 not today"));
     let user_id = shop.register("ada@example.org", "t0ken").await;
 
     let failed = shop.notification(user_id, "verify_email", "failed").await;
-    assert_eq!(
-        (&failed["failure"], &failed["attempts"]),
-        (&"exhausted".into(), &3.into())
-    );
+    assert_eq!((&failed["failure"], &failed["attempts"]), (&"exhausted".into(), &3.into()));
     assert_eq!(failed["last_error"], "421 4.3.2 not today");
     let id = failed["id"].as_str().expect("an id");
     let fact = ["EmailFailed", id, &user_id.to_string(), "verify_email", "exhausted"];
@@ -101,9 +78,7 @@ async fn a_mail_server_that_is_down_costs_no_attempt() {
     let ada = shop.register("ada@example.org", "t0ken-a").await;
     let bob = shop.register("bob@example.org", "t0ken-b").await;
     eventually("somebody tried", async || {
-        shop.count("select count(*) from notifications where last_error is not null")
-            .await
-            > 0
+        shop.count("select count(*) from notifications where last_error is not null").await > 0
     })
     .await;
     for user_id in [ada, bob] {
@@ -122,8 +97,7 @@ async fn a_mail_server_that_is_down_costs_no_attempt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sender_that_the_server_does_not_want_is_no_fault_of_the_mail() {
     let shop = Shop::open_with(&["--mail-max-attempts=1"]).await;
-    shop.script()
-        .next(1, Stage::Sender, Behaviour::reply(530, "5.7.0 authenticate first"));
+    shop.script().next(1, Stage::Sender, Behaviour::reply(530, "5.7.0 authenticate first"));
     let user_id = shop.register("ada@example.org", "t0ken").await;
     shop.mails_to("ada@example.org", 1).await;
     assert_eq!(shop.notification(user_id, "verify_email", "sent").await["attempts"], 1);
@@ -172,14 +146,8 @@ async fn a_reply_that_comes_too_late_is_not_taken_for_the_answer_to_another_mail
     let next = shop.register("next@example.org", "t0ken-n").await;
     let refused = shop.notification(next, "verify_email", "bounced").await;
     assert_eq!(refused["last_error"], "554 5.7.1 never");
-    assert_eq!(
-        *server.recipients.lock().await,
-        ["late@example.org", "next@example.org"]
-    );
-    assert_eq!(
-        shop.get("/notifications?state=sent", Some(As::Operator)).await.json,
-        serde_json::json!([])
-    );
+    assert_eq!(*server.recipients.lock().await, ["late@example.org", "next@example.org"]);
+    assert_eq!(shop.get("/notifications?state=sent", Some(As::Operator)).await.json, serde_json::json!([]));
     shop.expect_leftovers();
     shop.close().await;
 }
@@ -209,12 +177,7 @@ impl LateServer {
                 });
             }
         });
-        Self {
-            url,
-            late_reply,
-            recipients,
-            _running: running,
-        }
+        Self { url, late_reply, recipients, _running: running }
     }
 }
 

@@ -31,15 +31,8 @@ pub fn token(who: As) -> String {
 /// Tokens that it must not accept, with what is wrong with each.
 pub fn forged(who: As) -> Vec<(&'static str, String)> {
     let honest = claims(who);
-    let expired = Claims {
-        iat: honest.iat - 7200,
-        exp: honest.iat - 3600,
-        ..honest.clone()
-    };
-    let elsewhere = Claims {
-        aud: "somewhere-else".into(),
-        ..honest.clone()
-    };
+    let expired = Claims { iat: honest.iat - 7200, exp: honest.iat - 3600, ..honest.clone() };
+    let elsewhere = Claims { aud: "somewhere-else".into(), ..honest.clone() };
     let unsigned = token(who);
     let body = unsigned.split('.').nth(1).expect("claims");
     vec![
@@ -74,10 +67,7 @@ fn claims(who: As) -> Claims {
 fn sign(claims: &Claims, secret: &str) -> String {
     // PKCS #8 (RFC 8410 §7): a fixed head, then the 32 bytes.
     let der = hex(&format!("302e020100300506032b657004220420{secret}"));
-    let header = Header {
-        kid: Some(KID.into()),
-        ..Header::new(Algorithm::EdDSA)
-    };
+    let header = Header { kid: Some(KID.into()), ..Header::new(Algorithm::EdDSA) };
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_ed_der(&der)).expect("a token")
 }
 
@@ -89,10 +79,7 @@ fn hex(digits: &str) -> Vec<u8> {
 /// Publishes the key; returns its address. Lives as long as `running`.
 pub async fn publish(running: &mut JoinSet<()>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!(
-        "http://{}/.well-known/jwks.json",
-        listener.local_addr().expect("an address")
-    );
+    let url = format!("http://{}/.well-known/jwks.json", listener.local_addr().expect("an address"));
     let keys = format!(
         r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","use":"sig","kid":"{KID}","x":"{PUBLIC}"}}]}}"#
     );

@@ -18,11 +18,7 @@ fn check<'a>(report: &'a Value, name: &str) -> Option<&'a Value> {
 async fn a_mail_server_that_is_down_is_reported_but_requests_are_served() {
     let mut shop = Shop::open().await;
     let report = shop.get("/readyz", None).await.json;
-    assert_eq!(
-        check(&report, "smtp"),
-        Some(&json!({"name": "smtp", "required": false, "ok": true})),
-        "{report}"
-    );
+    assert_eq!(check(&report, "smtp"), Some(&json!({"name": "smtp", "required": false, "ok": true})), "{report}");
     assert!(check(&report, "messaging.relay").is_some(), "{report}");
 
     shop.mail_server_down();
@@ -49,10 +45,7 @@ async fn without_its_database_it_is_not_ready() {
     })
     .await;
     shop.database.set_available(true).await;
-    eventually("it is ready again", async || {
-        shop.get("/readyz", None).await.status == StatusCode::OK
-    })
-    .await;
+    eventually("it is ready again", async || shop.get("/readyz", None).await.status == StatusCode::OK).await;
     let user_id = shop.register("ada@example.org", "t0ken").await;
     shop.mails_to("ada@example.org", 1).await;
     shop.notification(user_id, "verify_email", "sent").await;
@@ -83,10 +76,7 @@ async fn letters_are_counted() {
     for state in ["pending", "sent"] {
         let labels =
             |line: &&str| line.contains(r#"template="verify_email""#) && line.contains(&format!(r#"state="{state}""#));
-        let line = metrics
-            .lines()
-            .filter(|line| line.starts_with("notifications_total{"))
-            .find(labels);
+        let line = metrics.lines().filter(|line| line.starts_with("notifications_total{")).find(labels);
         let count = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         assert!(count.is_some_and(|count| count >= 1.0), "{state}: {metrics}");
     }
@@ -100,11 +90,7 @@ async fn the_api_describes_itself_with_examples_and_problems() {
     let operations = [
         ("/notifications", "get", vec!["200", "400", "401"]),
         ("/notifications/{id}", "get", vec!["200", "304", "400", "401", "404"]),
-        (
-            "/notifications/{id}/resend",
-            "post",
-            vec!["202", "400", "401", "403", "404", "409", "412"],
-        ),
+        ("/notifications/{id}/resend", "post", vec!["202", "400", "401", "403", "404", "409", "412"]),
     ];
     for (path, method, statuses) in operations {
         let operation = &api["paths"][path][method];
@@ -115,20 +101,14 @@ async fn the_api_describes_itself_with_examples_and_problems() {
             let problem = response["content"].get("application/problem+json").is_some();
             assert_eq!(problem, status.starts_with('4'), "{method} {path} {status}");
         }
-        let parameters: Vec<_> = operation["parameters"]
-            .as_array()
-            .expect("parameters")
-            .iter()
-            .map(|p| &p["name"])
-            .collect();
+        let parameters: Vec<_> =
+            operation["parameters"].as_array().expect("parameters").iter().map(|p| &p["name"]).collect();
         let mut distinct = parameters.clone();
         distinct.sort_by_key(|name| name.to_string());
         distinct.dedup();
         assert_eq!(distinct.len(), parameters.len(), "{parameters:?}");
     }
-    let list = api["paths"]["/notifications"]["get"]["parameters"]
-        .as_array()
-        .expect("parameters");
+    let list = api["paths"]["/notifications"]["get"]["parameters"].as_array().expect("parameters");
     let names: Vec<_> = list.iter().filter_map(|parameter| parameter["name"].as_str()).collect();
     for name in ["state", "template", "user_id", "limit", "after"] {
         assert!(names.contains(&name), "{names:?}");
@@ -141,23 +121,13 @@ async fn the_api_describes_itself_with_examples_and_problems() {
 async fn a_topology_that_differs_stops_the_start_and_is_named() {
     let mut shop = Shop::open().await;
     shop.stop_service().await.expect("it stops in order");
-    shop.stage
-        .vhost
-        .unbind("notifications", &format!("{}.%2A", UserVerified::TYPE))
-        .await;
+    shop.stage.vhost.unbind("notifications", &format!("{}.%2A", UserVerified::TYPE)).await;
     // Bindings are seen through the management API only.
     let management = shop.stage.vhost.management_for("notifications").url;
     let config = shop.config(&[format!("--rabbitmq-management-url={management}")]);
     let app = App::build(config).expect("the service is put together");
-    let error = app
-        .run(CancellationToken::new())
-        .await
-        .expect_err("the start must fail")
-        .to_string();
-    assert!(
-        error.contains("notifications") && error.contains(UserVerified::TYPE),
-        "{error}"
-    );
+    let error = app.run(CancellationToken::new()).await.expect_err("the start must fail").to_string();
+    assert!(error.contains("notifications") && error.contains(UserVerified::TYPE), "{error}");
 
     shop.stage.vhost.import().await;
     shop.start().await;
@@ -176,13 +146,6 @@ async fn the_topology_is_printed_without_database_and_broker() {
     let service: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
     assert_eq!(service["name"], "notifications");
     assert_eq!(service["subscriptions"][0]["consumer"], "notifications");
-    let types: Vec<_> = service["subscriptions"][0]["types"]
-        .as_array()
-        .expect("types")
-        .iter()
-        .collect();
-    assert!(
-        types.contains(&&json!(UserVerified::TYPE)) && types.len() == 7,
-        "{types:?}"
-    );
+    let types: Vec<_> = service["subscriptions"][0]["types"].as_array().expect("types").iter().collect();
+    assert!(types.contains(&&json!(UserVerified::TYPE)) && types.len() == 7, "{types:?}");
 }

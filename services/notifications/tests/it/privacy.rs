@@ -45,25 +45,15 @@ async fn once_sent_the_token_is_nowhere_in_the_database() {
     shop.mail_server_down();
     let user_id = shop.register("ada@example.org", "s3cr3t-t0ken").await;
     shop.notification(user_id, "verify_email", "pending").await;
-    assert_eq!(
-        rows_with(&shop, "s3cr3t-t0ken").await.len(),
-        1,
-        "it waits with its letter"
-    );
+    assert_eq!(rows_with(&shop, "s3cr3t-t0ken").await.len(), 1, "it waits with its letter");
 
     shop.mail_server_up().await;
     shop.mails_to("ada@example.org", 1).await;
     shop.notification(user_id, "verify_email", "sent").await;
-    eventually("the token is gone", async || {
-        rows_with(&shop, "s3cr3t-t0ken").await.is_empty()
-    })
-    .await;
+    eventually("the token is gone", async || rows_with(&shop, "s3cr3t-t0ken").await.is_empty()).await;
     // The search does find things, and the address is in one place only.
     let address = rows_with(&shop, "ada@example.org").await;
-    assert!(
-        address.len() == 1 && address[0].starts_with("public.recipients"),
-        "{address:?}"
-    );
+    assert!(address.len() == 1 && address[0].starts_with("public.recipients"), "{address:?}");
     shop.close().await;
 }
 
@@ -73,10 +63,7 @@ async fn who_deletes_the_account_gets_no_mail_and_is_forgotten() {
     shop.mail_server_down();
     let user_id = shop.register("ada@example.org", "s3cr3t-t0ken").await;
     shop.notification(user_id, "verify_email", "pending").await;
-    shop.publish(&UserDeleted {
-        user_id: user_id.to_string(),
-    })
-    .await;
+    shop.publish(&UserDeleted { user_id: user_id.to_string() }).await;
     shop.notification(user_id, "verify_email", "cancelled").await;
     for word in ["ada@example.org", "s3cr3t-t0ken"] {
         eventually("it is erased", async || rows_with(&shop, word).await.is_empty()).await;
@@ -86,10 +73,7 @@ async fn who_deletes_the_account_gets_no_mail_and_is_forgotten() {
     shop.mail_server_up().await;
     shop.register("bob@example.org", "t0ken").await;
     shop.mails_to("bob@example.org", 1).await;
-    eventually("nothing waits", async || {
-        shop.count("select count(*) from messaging.job").await == 0
-    })
-    .await;
+    eventually("nothing waits", async || shop.count("select count(*) from messaging.job").await == 0).await;
     assert_eq!(shop.mails().len(), 1);
     shop.close().await;
 }
@@ -100,37 +84,16 @@ async fn a_registration_that_is_replayed_after_the_deletion_brings_no_address_ba
     let user_id = shop.register("ada@example.org", "t0ken").await;
     shop.mails_to("ada@example.org", 1).await;
     shop.notification(user_id, "verify_email", "sent").await;
-    shop.publish(&UserDeleted {
-        user_id: user_id.to_string(),
-    })
-    .await;
-    eventually("it is forgotten", async || {
-        rows_with(&shop, "ada@example.org").await.is_empty()
-    })
-    .await;
+    shop.publish(&UserDeleted { user_id: user_id.to_string() }).await;
+    eventually("it is forgotten", async || rows_with(&shop, "ada@example.org").await.is_empty()).await;
 
-    sqlx::raw_sql("delete from messaging.inbox")
-        .execute(shop.db())
-        .await
-        .expect("the inbox");
+    sqlx::raw_sql("delete from messaging.inbox").execute(shop.db()).await.expect("the inbox");
     shop.replay_users().await;
-    shop.publish(&PasswordChanged {
-        user_id: user_id.to_string(),
-    })
-    .await;
+    shop.publish(&PasswordChanged { user_id: user_id.to_string() }).await;
     let failed = shop.notification(user_id, "password_changed", "failed").await;
-    assert_eq!(
-        (&failed["failure"], &failed["attempts"]),
-        (&"no_address".into(), &0.into())
-    );
+    assert_eq!((&failed["failure"], &failed["attempts"]), (&"no_address".into(), &0.into()));
     let id = failed["id"].as_str().expect("an id");
-    let fact = [
-        "EmailFailed",
-        id,
-        &user_id.to_string(),
-        "password_changed",
-        "no_address",
-    ];
+    let fact = ["EmailFailed", id, &user_id.to_string(), "password_changed", "no_address"];
     assert_eq!(shop.announced(&failed).await, [fact]);
     assert!(rows_with(&shop, "ada@example.org").await.is_empty());
     assert_eq!(shop.mails().len(), 1);
@@ -142,18 +105,8 @@ async fn a_link_that_ran_out_is_not_sent() {
     let shop = Shop::open().await;
     let user_id = Uuid::now_v7();
     let (email, name) = ("ada@example.org".to_owned(), "Ada".to_owned());
-    shop.publish(&UserRegistered {
-        user_id: user_id.to_string(),
-        email,
-        name,
-    })
-    .await;
-    shop.publish(&ask_for_proof(
-        user_id,
-        "s3cr3t-t0ken",
-        Utc::now() - TimeDelta::seconds(1),
-    ))
-    .await;
+    shop.publish(&UserRegistered { user_id: user_id.to_string(), email, name }).await;
+    shop.publish(&ask_for_proof(user_id, "s3cr3t-t0ken", Utc::now() - TimeDelta::seconds(1))).await;
     let expired = shop.notification(user_id, "verify_email", "expired").await;
     assert_eq!(expired["attempts"], 0);
     assert!(rows_with(&shop, "s3cr3t-t0ken").await.is_empty());
@@ -164,42 +117,24 @@ async fn a_link_that_ran_out_is_not_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_of_a_bounced_letter_is_erased_when_it_runs_out() {
     let mut shop = Shop::open().await;
-    shop.script()
-        .next(1, Stage::Recipient, Behaviour::reply(550, "5.1.1 unknown"));
+    shop.script().next(1, Stage::Recipient, Behaviour::reply(550, "5.1.1 unknown"));
     let user_id = shop.register("ada@example.org", "s3cr3t-t0ken").await;
     let bounced = shop.notification(user_id, "verify_email", "bounced").await;
-    assert_eq!(
-        rows_with(&shop, "s3cr3t-t0ken").await.len(),
-        1,
-        "a bounced letter can be sent again"
-    );
+    assert_eq!(rows_with(&shop, "s3cr3t-t0ken").await.len(), 1, "a bounced letter can be sent again");
 
     // The clock is moved for this letter; the service looks for such letters when it starts, and then again and again.
-    sqlx::raw_sql("update notifications set expires_at = now()")
-        .execute(shop.db())
-        .await
-        .expect("the update");
+    sqlx::raw_sql("update notifications set expires_at = now()").execute(shop.db()).await.expect("the update");
     shop.stop_service().await.expect("it stops in order");
     shop.start().await;
-    eventually("the token is gone", async || {
-        rows_with(&shop, "s3cr3t-t0ken").await.is_empty()
-    })
-    .await;
-    assert_eq!(
-        shop.notification(user_id, "verify_email", "bounced").await["id"],
-        bounced["id"]
-    );
+    eventually("the token is gone", async || rows_with(&shop, "s3cr3t-t0ken").await.is_empty()).await;
+    assert_eq!(shop.notification(user_id, "verify_email", "bounced").await["id"], bounced["id"]);
     shop.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_address_nor_token_is_in_an_answer_of_the_api() {
     let shop = Shop::open().await;
-    shop.script().next(
-        1,
-        Stage::Recipient,
-        Behaviour::reply(450, "4.2.1 <ada@example.org> t0ken-x"),
-    );
+    shop.script().next(1, Stage::Recipient, Behaviour::reply(450, "4.2.1 <ada@example.org> t0ken-x"));
     let user_id = shop.register("ada@example.org", "t0ken-x").await;
     shop.mails_to("ada@example.org", 1).await;
     let shown = shop.notification(user_id, "verify_email", "sent").await;

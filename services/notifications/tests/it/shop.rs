@@ -63,13 +63,7 @@ struct Announced(Arc<Mutex<Vec<[String; 5]>>>);
 
 impl Handler<EmailSent> for Announced {
     async fn handle(&self, event: EmailSent, _: &mut OutboxTransaction) -> Result<(), HandlerError> {
-        let fact = [
-            "EmailSent".into(),
-            event.notification_id,
-            event.user_id,
-            event.template,
-            String::new(),
-        ];
+        let fact = ["EmailSent".into(), event.notification_id, event.user_id, event.template, String::new()];
         self.0.lock().expect("announced").push(fact);
         Ok(())
     }
@@ -77,13 +71,7 @@ impl Handler<EmailSent> for Announced {
 
 impl Handler<EmailFailed> for Announced {
     async fn handle(&self, event: EmailFailed, _: &mut OutboxTransaction) -> Result<(), HandlerError> {
-        let fact = [
-            "EmailFailed".into(),
-            event.notification_id,
-            event.user_id,
-            event.template,
-            event.reason,
-        ];
+        let fact = ["EmailFailed".into(), event.notification_id, event.user_id, event.template, event.reason];
         self.0.lock().expect("announced").push(fact);
         Ok(())
     }
@@ -99,9 +87,7 @@ pub struct Answer {
 
 impl Answer {
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().expect("ASCII"))
+        self.headers.get(name).map_or("", |value| value.to_str().expect("ASCII"))
     }
 }
 
@@ -181,15 +167,10 @@ impl Shop {
         #[expect(clippy::disallowed_methods, reason = "joined by stop_service")]
         let task = tokio::spawn(async move {
             // Also said here, because a test that waits for a service that is gone only sees that nothing comes.
-            app.run(stop_service)
-                .await
-                .inspect_err(|error| eprintln!("the service ended: {error:#}"))
+            app.run(stop_service).await.inspect_err(|error| eprintln!("the service ended: {error:#}"))
         });
         self.service = Some(Running { base, stop, task });
-        eventually("the service is ready", async || {
-            self.get("/readyz", None).await.status == StatusCode::OK
-        })
-        .await;
+        eventually("the service is ready", async || self.get("/readyz", None).await.status == StatusCode::OK).await;
         // The first token makes it fetch the keys.
         let known = async || self.get("/notifications", Some(As::Operator)).await.status == StatusCode::OK;
         eventually("the service knows the keys", known).await;
@@ -198,11 +179,7 @@ impl Shop {
     /// The service as a process of its own, as it runs in production.
     pub fn process(&self) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_notifications"));
-        command
-            .args(&self.arguments[1..])
-            .env_clear()
-            .stdout(Stdio::null())
-            .kill_on_drop(true);
+        command.args(&self.arguments[1..]).env_clear().stdout(Stdio::null()).kill_on_drop(true);
         command.spawn().expect("the program starts")
     }
 
@@ -222,19 +199,9 @@ impl Shop {
     pub async fn close(mut self) {
         let idle = "every event is delivered, every letter is done";
         if !self.leftovers {
-            eventually(idle, async || {
-                self.count("select count(*) from messaging.job").await == 0
-            })
-            .await;
-            eventually(idle, async || {
-                self.count("select count(*) from messaging.outbox").await == 0
-            })
-            .await;
-            assert_eq!(
-                self.count("select count(*) from messaging.parked").await,
-                0,
-                "something was parked"
-            );
+            eventually(idle, async || self.count("select count(*) from messaging.job").await == 0).await;
+            eventually(idle, async || self.count("select count(*) from messaging.outbox").await == 0).await;
+            assert_eq!(self.count("select count(*) from messaging.parked").await, 0, "something was parked");
         }
         self.stop_service().await.expect("the service stops in order");
         self.stop.cancel();
@@ -274,11 +241,7 @@ impl Shop {
     /// The first `count` mails to an address.
     pub async fn mails_to(&self, address: &str, count: usize) -> Vec<Arc<Mail>> {
         let mails = self.mailbox().mails_to(address, count, PATIENCE).await;
-        assert!(
-            mails.len() >= count,
-            "{} of {count} mails to {address} arrived",
-            mails.len()
-        );
+        assert!(mails.len() >= count, "{} of {count} mails to {address} arrived", mails.len());
         mails
     }
 
@@ -293,34 +256,19 @@ impl Shop {
     /// Everything that the users service ever said is delivered to the service once more.
     pub async fn replay_users(&self) {
         let settled = "the users' events are in their journal";
-        eventually(settled, async || {
-            self.stage.count("select count(*) from messaging.outbox").await == 0
-        })
-        .await;
+        eventually(settled, async || self.stage.count("select count(*) from messaging.outbox").await == 0).await;
         let journal = u64::try_from(self.stage.count("select count(*) from messaging.journal").await).expect("a count");
         let replay = Replay::to("notifications");
-        assert_eq!(
-            self.stage
-                .outbox
-                .replay(&self.stage.broker, &replay)
-                .await
-                .expect("a replay"),
-            journal
-        );
+        assert_eq!(self.stage.outbox.replay(&self.stage.broker, &replay).await.expect("a replay"), journal);
     }
 
     /// Somebody registers: both events of a registration, in one transaction.
     pub async fn register(&self, email: &str, token: &str) -> Uuid {
         let user_id = Uuid::now_v7();
         let mut tx = self.stage.outbox.begin().await.expect("the users' database");
-        tx.publish(&UserRegistered {
-            user_id: user_id.to_string(),
-            email: email.into(),
-            name: "Ada".into(),
-        })
-        .expect("an event");
-        tx.publish(&ask_for_proof(user_id, token, Utc::now() + TimeDelta::days(1)))
+        tx.publish(&UserRegistered { user_id: user_id.to_string(), email: email.into(), name: "Ada".into() })
             .expect("an event");
+        tx.publish(&ask_for_proof(user_id, token, Utc::now() + TimeDelta::days(1))).expect("an event");
         tx.commit().await.expect("a commit");
         user_id
     }
@@ -343,11 +291,7 @@ impl Shop {
         let mut found = Vec::new();
         eventually("the outcome is announced", async || {
             let all = self.announced.0.lock().expect("announced");
-            found = all
-                .iter()
-                .filter(|fact| notification["id"] == *fact[1])
-                .cloned()
-                .collect();
+            found = all.iter().filter(|fact| notification["id"] == *fact[1]).cloned().collect();
             !found.is_empty()
         })
         .await;
@@ -367,10 +311,7 @@ impl Shop {
     /// Asks the API with a token and headers of one's own.
     pub async fn ask(&self, method: Method, path: &str, token: Option<&str>, headers: &[(&str, &str)]) -> Answer {
         let service = self.service.as_ref().expect("the service runs");
-        assert!(
-            !service.task.is_finished(),
-            "the service has ended by itself; see its logs"
-        );
+        assert!(!service.task.is_finished(), "the service has ended by itself; see its logs");
         let mut request = reqwest::Client::new().request(method, format!("{}{path}", service.base));
         if let Some(token) = token {
             request = request.bearer_auth(token);
@@ -392,10 +333,7 @@ impl Shop {
 
     /// The number that a query on the service's database returns.
     pub async fn count(&self, query: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(query))
-            .fetch_one(self.db())
-            .await
-            .expect("the query runs")
+        sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(self.db()).await.expect("the query runs")
     }
 }
 
@@ -410,8 +348,5 @@ pub fn ask_for_proof(user_id: Uuid, token: &str, expires_at: DateTime<Utc>) -> E
 
 /// As protobuf writes it.
 pub fn timestamp(at: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: at.timestamp(),
-        nanos: i32::try_from(at.timestamp_subsec_nanos()).expect("below 10^9"),
-    }
+    Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).expect("below 10^9") }
 }

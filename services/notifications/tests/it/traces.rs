@@ -22,19 +22,11 @@ async fn the_smtp_span_is_connected_to_what_caused_the_mail() {
 
     eventually("the spans are finished", async || {
         let names: Vec<_> = spans_of(trace_id).into_iter().map(|span| span.name).collect();
-        ["registration", "smtp send", "perform send_email"]
-            .iter()
-            .all(|name| names.iter().any(|found| found == name))
+        ["registration", "smtp send", "perform send_email"].iter().all(|name| names.iter().any(|found| found == name))
     })
     .await;
-    let spans: HashMap<_, _> = spans_of(trace_id)
-        .into_iter()
-        .map(|span| (span.span_context.span_id(), span))
-        .collect();
-    let smtp = spans
-        .values()
-        .find(|span| span.name == "smtp send")
-        .expect("the conversation");
+    let spans: HashMap<_, _> = spans_of(trace_id).into_iter().map(|span| (span.span_context.span_id(), span)).collect();
+    let smtp = spans.values().find(|span| span.name == "smtp send").expect("the conversation");
     assert_eq!(format!("{:?}", smtp.span_kind), "Client", "{smtp:?}");
 
     let (mut chain, mut span) = (Vec::new(), Some(smtp));
@@ -43,26 +35,15 @@ async fn the_smtp_span_is_connected_to_what_caused_the_mail() {
         span = spans.get(&found.parent_span_id);
     }
     let event = "users.v1.EmailVerificationRequested";
-    let expected = [
-        "smtp send",
-        "perform send_email",
-        &format!("process {event}"),
-        &format!("create {event}"),
-        "registration",
-    ];
+    let expected =
+        ["smtp send", "perform send_email", &format!("process {event}"), &format!("create {event}"), "registration"];
     assert_eq!(chain, expected);
 
     let attribute = |name: &str| {
-        smtp.attributes
-            .iter()
-            .find(|attribute| attribute.key.as_str() == name)
-            .map(|found| found.value.to_string())
+        smtp.attributes.iter().find(|attribute| attribute.key.as_str() == name).map(|found| found.value.to_string())
     };
     assert_eq!(attribute("server.address").as_deref(), Some("127.0.0.1"));
-    assert!(
-        attribute("server.port").is_some_and(|port| port.parse::<u16>().is_ok()),
-        "{smtp:?}"
-    );
+    assert!(attribute("server.port").is_some_and(|port| port.parse::<u16>().is_ok()), "{smtp:?}");
     for span in spans.values() {
         let everything = format!("{span:?}");
         for private in ["ada@example.org", "s3cr3t-t0ken", "Confirm your"] {

@@ -38,17 +38,10 @@ impl FromRequest for Caller {
             let state = state.await?;
             let token = token.ok_or(AuthError::Missing).map_err(Problem::from)?;
             let identity = state.keys.verifier().verify(&token).await.map_err(Problem::from)?;
-            let session = find(&state, identity.session_id)
-                .await?
-                .filter(|session| session.user_id == identity.user_id);
-            let session = session
-                .ok_or(AuthError::Invalid("its session has ended"))
-                .map_err(Problem::from)?;
-            Ok(Self {
-                user_id: session.user_id,
-                session_id: session.id,
-                role: session.role,
-            })
+            let session =
+                find(&state, identity.session_id).await?.filter(|session| session.user_id == identity.user_id);
+            let session = session.ok_or(AuthError::Invalid("its session has ended")).map_err(Problem::from)?;
+            Ok(Self { user_id: session.user_id, session_id: session.id, role: session.role })
         })
     }
 }
@@ -59,11 +52,6 @@ async fn find(state: &State, id: Uuid) -> Result<Option<session::Session>, Error
 
 /// RFC 6750 §2.1; the scheme is compared without regard to case.
 fn bearer(request: &HttpRequest) -> Option<&str> {
-    let (scheme, token) = request
-        .headers()
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_once(' ')?;
+    let (scheme, token) = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

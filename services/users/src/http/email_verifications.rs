@@ -66,11 +66,7 @@ pub(crate) async fn request(state: Data<State>, Json(request): Json<MailTo>) -> 
         tx.publish(&issued.verification_requested())?;
     }
     tx.commit().await?;
-    Ok(Accepted::answer(
-        since,
-        "If there is something to verify, we have sent a mail to this address.",
-    )
-    .await)
+    Ok(Accepted::answer(since, "If there is something to verify, we have sent a mail to this address.").await)
 }
 
 /// Open the mailed link
@@ -121,13 +117,7 @@ pub(crate) async fn verify(
     }
     let message = "Thank you. Your address is confirmed.";
     if pages::wants_html(&request) {
-        pages::html(
-            StatusCode::OK,
-            &pages::Message {
-                title: message,
-                text: "You can close this page.",
-            },
-        )
+        pages::html(StatusCode::OK, &pages::Message { title: message, text: "You can close this page." })
     } else {
         Ok(HttpResponse::Ok().json(Verified { message }))
     }
@@ -140,9 +130,7 @@ async fn redeem(state: &State, token: Option<TokenHash>) -> Result<(), Error> {
         dead => return Err(Error::DeadLink(dead)),
     };
     if user::mark_verified(&mut tx, user_id).await? {
-        tx.publish(&UserVerified {
-            user_id: user_id.to_string(),
-        })?;
+        tx.publish(&UserVerified { user_id: user_id.to_string() })?;
     }
     tx.commit().await?;
     Ok(())

@@ -45,12 +45,7 @@ mod tests {
     use crate::error::Error;
 
     fn known(header: &str) -> bool {
-        is_known(
-            &TestRequest::default()
-                .insert_header(("if-none-match", header))
-                .to_http_request(),
-            7,
-        )
+        is_known(&TestRequest::default().insert_header(("if-none-match", header)).to_http_request(), 7)
     }
 
     #[test]
@@ -62,21 +57,12 @@ mod tests {
 
     #[test]
     fn a_change_needs_the_tag_of_this_version() {
-        let of = |header: &str| {
-            require(
-                &TestRequest::default()
-                    .insert_header(("if-match", header))
-                    .to_http_request(),
-                7,
-            )
-        };
+        let of =
+            |header: &str| require(&TestRequest::default().insert_header(("if-match", header)).to_http_request(), 7);
         assert!(of("\"7\"").is_ok() && of("*").is_ok() && of("\"6\", \"7\"").is_ok());
         assert!(matches!(of("\"6\""), Err(Error::VersionMoved)));
         assert!(matches!(of("W/\"7\""), Err(Error::VersionMoved)));
         assert!(matches!(of("nonsense"), Err(Error::VersionMoved)));
-        assert!(matches!(
-            require(&TestRequest::default().to_http_request(), 7),
-            Err(Error::VersionMissing)
-        ));
+        assert!(matches!(require(&TestRequest::default().to_http_request(), 7), Err(Error::VersionMissing)));
     }
 }

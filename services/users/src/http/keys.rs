@@ -12,7 +12,5 @@ use super::State;
     responses((status = 200, description = "A JSON Web Key Set", body = super::openapi::KeySet))
 )]
 pub(crate) async fn published(state: Data<State>) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
-        .json(state.keys.published())
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "public, max-age=300")).json(state.keys.published())
 }

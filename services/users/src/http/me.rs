@@ -85,13 +85,9 @@ pub struct Goodbye {
     )
 )]
 pub(crate) async fn show(state: Data<State>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let user = user::load(&mut *state.read().await?, caller.user_id)
-        .await?
-        .ok_or(Error::NoSuchUser)?;
+    let user = user::load(&mut *state.read().await?, caller.user_id).await?.ok_or(Error::NoSuchUser)?;
     if etag::is_known(&request, user.version) {
-        return Ok(HttpResponse::NotModified()
-            .insert_header(etag::of(user.version))
-            .finish());
+        return Ok(HttpResponse::NotModified().insert_header(etag::of(user.version)).finish());
     }
     Ok(profile(user))
 }
@@ -123,9 +119,7 @@ pub(crate) async fn change(
     request: HttpRequest,
     Json(change): Json<Change>,
 ) -> Result<HttpResponse, Error> {
-    let account = user::credentials(&mut *state.read().await?, caller.user_id)
-        .await?
-        .ok_or(Error::NoSuchUser)?;
+    let account = user::credentials(&mut *state.read().await?, caller.user_id).await?.ok_or(Error::NoSuchUser)?;
     etag::require(&request, account.version)?;
     let change = change.check(&account)?;
     let password_hash = match change.password {
@@ -138,20 +132,12 @@ pub(crate) async fn change(
 
     let mut tx = state.outbox.begin().await?;
     // The version again, in the statement: somebody may have been faster since it was read.
-    let changed = user::change(
-        &mut tx,
-        account.user_id,
-        account.version,
-        change.name.as_ref(),
-        password_hash.as_ref(),
-    )
-    .await?;
+    let changed =
+        user::change(&mut tx, account.user_id, account.version, change.name.as_ref(), password_hash.as_ref()).await?;
     let user = changed.ok_or(Error::VersionMoved)?;
     if password_hash.is_some() {
         session::end_all(&mut tx, account.user_id).await?;
-        tx.publish(&PasswordChanged {
-            user_id: account.user_id.to_string(),
-        })?;
+        tx.publish(&PasswordChanged { user_id: account.user_id.to_string() })?;
     }
     tx.commit().await?;
     Ok(profile(user))
@@ -181,9 +167,7 @@ pub(crate) async fn delete(
     client: ClientAddr,
     Json(request): Json<Goodbye>,
 ) -> Result<HttpResponse, Error> {
-    let account = user::credentials(&mut *state.read().await?, caller.user_id)
-        .await?
-        .ok_or(Error::NoSuchUser)?;
+    let account = user::credentials(&mut *state.read().await?, caller.user_id).await?.ok_or(Error::NoSuchUser)?;
     confirm_password(&state, client, &account, &request.password).await?;
 
     let mut tx = state.outbox.begin().await?;
@@ -216,10 +200,7 @@ impl Change {
         let name = self.name.and_then(|name| invalid.check("/name", Name::parse(&name)));
         let password = match (self.current_password, self.new_password) {
             (Some(current), Some(new)) => {
-                let new = invalid.check(
-                    "/new_password",
-                    Password::choose(&new, Some(&account.email), &account.name),
-                );
+                let new = invalid.check("/new_password", Password::choose(&new, Some(&account.email), &account.name));
                 new.map(|new| Replacement { current, new })
             }
             (None, Some(_)) => invalid.check("/current_password", Err("Send the current password with the new one.")),
@@ -241,9 +222,7 @@ async fn confirm_password(
     account: &Credentials,
     password: &SecretString,
 ) -> Result<(), Error> {
-    let right = state
-        .passwords_match(&account.email, client, password, Some(account.password_hash.clone()))
-        .await?;
+    let right = state.passwords_match(&account.email, client, password, Some(account.password_hash.clone())).await?;
     if right { Ok(()) } else { Err(Error::WrongPassword) }
 }
 

@@ -121,21 +121,9 @@ failures! {
 }
 
 fn failure(description: &str, problem: &Problem) -> RefOr<Response> {
-    let body = problem
-        .error_response()
-        .into_body()
-        .try_into_bytes()
-        .unwrap_or_default();
+    let body = problem.error_response().into_body().try_into_bytes().unwrap_or_default();
     let mut example: Value = serde_json::from_slice(&body).unwrap_or_default();
     example["trace_id"] = "4bf92f3577b34da6a3ce929d0e0e4736".into();
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("Problem")))
-        .example(Some(example))
-        .build();
-    RefOr::T(
-        ResponseBuilder::new()
-            .description(description)
-            .content("application/problem+json", content)
-            .build(),
-    )
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).example(Some(example)).build();
+    RefOr::T(ResponseBuilder::new().description(description).content("application/problem+json", content).build())
 }

@@ -57,9 +57,7 @@ pub(crate) async fn list(
     if let (true, Some(last)) = (more, users.last()) {
         response.insert_header(web::page::next_link(&request, &last.id)?);
     }
-    Ok(response.json(Profiles {
-        users: users.into_iter().map(Profile::from).collect(),
-    }))
+    Ok(response.json(Profiles { users: users.into_iter().map(Profile::from).collect() }))
 }
 
 async fn load(state: &State, after: Option<Uuid>, limit: i64) -> Result<Vec<user::User>, Error> {
@@ -96,9 +94,7 @@ pub(crate) async fn give_role(
     if request.role != Role::Operator && user::is_last_operator(&mut tx, id).await? {
         return Err(Error::LastOperator);
     }
-    let user = user::set_role(&mut tx, id, request.role)
-        .await?
-        .ok_or(Error::NoSuchUser)?;
+    let user = user::set_role(&mut tx, id, request.role).await?.ok_or(Error::NoSuchUser)?;
     tx.commit().await?;
     tracing::info!(%id, by = %caller.user_id, role = ?user.role, "a role was given");
     Ok(HttpResponse::Ok().json(Profile::from(user)))

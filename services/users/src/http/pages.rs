@@ -38,20 +38,14 @@ pub(crate) struct Message<'a> {
 
 impl VerifyEmail {
     pub(crate) fn new() -> Self {
-        Self {
-            title: "Is this your e-mail address?",
-        }
+        Self { title: "Is this your e-mail address?" }
     }
 }
 
 impl ResetPassword {
     /// `mistake` says what was wrong with the last try.
     pub(crate) fn new(mistake: Option<String>) -> Self {
-        Self {
-            title: "Choose a new password",
-            rules: password::RULES,
-            mistake,
-        }
+        Self { title: "Choose a new password", rules: password::RULES, mistake }
     }
 }
 
@@ -80,20 +74,17 @@ pub(crate) fn failure(request: &HttpRequest, error: Error) -> Result<HttpRespons
 fn words(error: &Error) -> Option<(&'static str, &'static str)> {
     use crate::one_time_token::Link;
     Some(match error {
-        Error::DeadLink(Link::Used) => (
-            "This link was used already",
-            "It works once. If that was not you, ask for a new password now.",
-        ),
+        Error::DeadLink(Link::Used) => {
+            ("This link was used already", "It works once. If that was not you, ask for a new password now.")
+        }
         Error::DeadLink(Link::Replaced) => ("A newer link was sent", "Please use the link in the latest mail."),
         Error::DeadLink(Link::Expired) => ("This link has expired", "Please ask for a new one."),
-        Error::DeadLink(_) => (
-            "There is no such link",
-            "Please check that the whole link was copied, or ask for a new one.",
-        ),
-        Error::Hash(_) => (
-            "One moment, please",
-            "Many people are here right now. Please go back and try again in a moment.",
-        ),
+        Error::DeadLink(_) => {
+            ("There is no such link", "Please check that the whole link was copied, or ask for a new one.")
+        }
+        Error::Hash(_) => {
+            ("One moment, please", "Many people are here right now. Please go back and try again in a moment.")
+        }
         _ => return None,
     })
 }
@@ -103,14 +94,11 @@ pub(crate) fn wants_html(request: &HttpRequest) -> bool {
     let Ok(accept) = Accept::parse(request) else {
         return false;
     };
-    let best = accept
-        .ranked()
-        .into_iter()
-        .find_map(|media| match (media.type_().as_str(), media.subtype().as_str()) {
-            ("text", "html") | ("application", "xhtml+xml") => Some(true),
-            ("application", "json" | "problem+json" | "*") | ("*", "*") => Some(false),
-            _ => None,
-        });
+    let best = accept.ranked().into_iter().find_map(|media| match (media.type_().as_str(), media.subtype().as_str()) {
+        ("text", "html") | ("application", "xhtml+xml") => Some(true),
+        ("application", "json" | "problem+json" | "*") | ("*", "*") => Some(false),
+        _ => None,
+    });
     best.unwrap_or(false)
 }
 
@@ -127,18 +115,12 @@ mod tests {
     use askama::Template as _;
 
     fn accepts(accept: &str) -> bool {
-        wants_html(
-            &TestRequest::default()
-                .insert_header(("accept", accept))
-                .to_http_request(),
-        )
+        wants_html(&TestRequest::default().insert_header(("accept", accept)).to_http_request())
     }
 
     #[test]
     fn browsers_get_html_and_programs_get_json() {
-        assert!(accepts(
-            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-        ));
+        assert!(accepts("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
         assert!(!accepts("application/json"));
         assert!(!accepts("*/*"));
         assert!(!accepts("text/html;q=0.1, application/json"));

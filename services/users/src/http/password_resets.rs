@@ -130,16 +130,12 @@ pub(crate) async fn submit(
 ) -> Result<HttpResponse, actix_web::Error> {
     let form = form.map_err(|_| pages::unreadable_form())?;
     let done = match reset(&state, TokenHash::of_presented(&token), &form.password).await {
-        Ok(()) => pages::Message {
-            title: "Your password is changed",
-            text: "You can close this page and log in with it.",
-        },
+        Ok(()) => {
+            pages::Message { title: "Your password is changed", text: "You can close this page and log in with it." }
+        }
         Err(Error::Invalid(invalid)) => {
             let mistake = invalid.messages().collect::<Vec<_>>().join(" ");
-            return Ok(pages::html(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                &pages::ResetPassword::new(Some(mistake)),
-            )?);
+            return Ok(pages::html(StatusCode::UNPROCESSABLE_ENTITY, &pages::ResetPassword::new(Some(mistake)))?);
         }
         Err(error) => return Ok(pages::failure(&request, error)?),
     };
@@ -151,9 +147,9 @@ async fn reset(state: &State, token: Option<TokenHash>, candidate: &SecretString
     let account = {
         let mut conn = state.read().await?;
         match one_time_token::look_at(&mut conn, token, Purpose::ResetPassword).await? {
-            Link::Open(user_id) => user::credentials(&mut conn, user_id)
-                .await?
-                .ok_or(Error::DeadLink(Link::Unknown))?,
+            Link::Open(user_id) => {
+                user::credentials(&mut conn, user_id).await?.ok_or(Error::DeadLink(Link::Unknown))?
+            }
             dead => return Err(Error::DeadLink(dead)),
         }
     };
@@ -171,13 +167,9 @@ async fn reset(state: &State, token: Option<TokenHash>, candidate: &SecretString
     session::end_all(&mut tx, user_id).await?;
     throttle::forget_account(&mut *tx, &account.email).await?;
     if user::mark_verified(&mut tx, user_id).await? {
-        tx.publish(&UserVerified {
-            user_id: user_id.to_string(),
-        })?;
+        tx.publish(&UserVerified { user_id: user_id.to_string() })?;
     }
-    tx.publish(&PasswordChanged {
-        user_id: user_id.to_string(),
-    })?;
+    tx.publish(&PasswordChanged { user_id: user_id.to_string() })?;
     tx.commit().await?;
     Ok(())
 }

@@ -84,10 +84,7 @@ impl Register {
         let mut invalid = Invalid::default();
         let email = invalid.check("/email", Email::parse(&self.email));
         let name = invalid.check("/name", Name::parse(&self.name));
-        let password = invalid.check(
-            "/password",
-            Password::choose(&self.password, email.as_ref(), &self.name),
-        );
+        let password = invalid.check("/password", Password::choose(&self.password, email.as_ref(), &self.name));
         match (email, name, password) {
             (Some(email), Some(name), Some(password)) => Ok((email, name, password)),
             _ => Err(invalid.into()),
@@ -110,9 +107,7 @@ async fn welcome(tx: &mut OutboxTransaction, id: Uuid, email: &Email, name: &Nam
 
 async fn tell_owner(tx: &mut OutboxTransaction, id: Uuid, email: &Email) -> Result<(), Error> {
     if one_time_token::may_mail(tx, email, Mail::AccountExists).await? {
-        tx.publish(&RegistrationRepeated {
-            user_id: id.to_string(),
-        })?;
+        tx.publish(&RegistrationRepeated { user_id: id.to_string() })?;
     }
     Ok(())
 }

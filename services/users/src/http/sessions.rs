@@ -90,9 +90,7 @@ pub(crate) async fn login(
     let email = Email::parse(&request.email).map_err(|message| Invalid::field("/email", message))?;
     let account = user::credentials_by_email(&mut *state.read().await?, &email).await?;
     let (user_id, password_hash) = account.map(|account| (account.user_id, account.password_hash)).unzip();
-    let right = state
-        .passwords_match(&email, client, &request.password, password_hash.clone())
-        .await?;
+    let right = state.passwords_match(&email, client, &request.password, password_hash.clone()).await?;
     let (true, Some(user_id), Some(password_hash)) = (right, user_id, password_hash) else {
         return Err(Error::WrongCredentials);
     };
@@ -173,11 +171,7 @@ async fn end(state: &State, caller: &Caller, id: Uuid) -> Result<HttpResponse, E
     let mut tx = state.outbox.begin().await?;
     let ended = session::end(&mut tx, caller.user_id, id).await?;
     tx.commit().await?;
-    if ended {
-        Ok(HttpResponse::NoContent().finish())
-    } else {
-        Err(Error::NoSuchSession)
-    }
+    if ended { Ok(HttpResponse::NoContent().finish()) } else { Err(Error::NoSuchSession) }
 }
 
 fn tokens(state: &State, status: StatusCode, session: &Session, refresh_token: &Token) -> Result<HttpResponse, Error> {

@@ -21,22 +21,13 @@ async fn a_person_opens_the_link_and_presses_the_button() {
         let page = app.browse(Method::GET, &link, "").await;
         assert!(page.expect_page(200).contains("<form method=\"post\">"));
     }
-    assert_eq!(
-        app.stage.events::<UserVerified>().await,
-        [],
-        "opening the page changes nothing: mail scanners do it"
-    );
+    assert_eq!(app.stage.events::<UserVerified>().await, [], "opening the page changes nothing: mail scanners do it");
 
     let session = app.login("ada@example.org").await;
     let unverified = app.call(Method::GET, "/users/me", &session, None).await;
     assert_eq!(unverified.expect(200)["verified"], false);
 
-    assert!(
-        app.browse(Method::POST, &link, "")
-            .await
-            .expect_page(200)
-            .contains("confirmed")
-    );
+    assert!(app.browse(Method::POST, &link, "").await.expect_page(200).contains("confirmed"));
     assert_eq!(app.stage.events::<UserVerified>().await, [UserVerified { user_id: id }]);
     let verified = app.call(Method::GET, "/users/me", &session, None).await;
     assert_eq!(verified.expect(200)["verified"], true);
@@ -61,12 +52,7 @@ async fn a_link_works_once() {
     app.post(&link, json!({})).await.expect(200);
     app.post(&link, json!({})).await.expect_problem(410, "link-used");
     app.get(&link).await.expect_problem(410, "link-used");
-    assert!(
-        app.browse(Method::POST, &link, "")
-            .await
-            .expect_page(410)
-            .contains("used already")
-    );
+    assert!(app.browse(Method::POST, &link, "").await.expect_page(410).contains("used already"));
     assert_eq!(app.stage.events::<UserVerified>().await.len(), 1);
     app.close().await;
 }
@@ -91,12 +77,7 @@ async fn a_link_expires() {
     app.stage.execute("update one_time_tokens set expires_at = now()").await;
     app.post(&link, json!({})).await.expect_problem(410, "link-expired");
     app.get(&link).await.expect_problem(410, "link-expired");
-    assert!(
-        app.browse(Method::GET, &link, "")
-            .await
-            .expect_page(410)
-            .contains("expired")
-    );
+    assert!(app.browse(Method::GET, &link, "").await.expect_page(410).contains("expired"));
     assert_eq!(app.stage.events::<UserVerified>().await, []);
     app.close().await;
 }
@@ -108,12 +89,7 @@ async fn a_link_that_was_never_sent_is_unknown() {
         let link = format!("/email-verifications/{token}");
         app.get(&link).await.expect_problem(404, "link-unknown");
         app.post(&link, json!({})).await.expect_problem(404, "link-unknown");
-        assert!(
-            app.browse(Method::POST, &link, "")
-                .await
-                .expect_page(404)
-                .contains("no such link")
-        );
+        assert!(app.browse(Method::POST, &link, "").await.expect_page(404).contains("no such link"));
     }
     app.close().await;
 }
@@ -123,15 +99,11 @@ async fn a_newer_link_replaces_the_older_one() {
     let app = TestApp::start().await;
     let (id, older) = mailed(&app, "ada@example.org").await;
     app.a_minute_later().await;
-    app.post("/email-verifications", json!({ "email": "ADA@example.org" }))
-        .await
-        .expect(202);
+    app.post("/email-verifications", json!({ "email": "ADA@example.org" })).await.expect(202);
     let tokens = app.verification_tokens(&id).await;
     assert_eq!(tokens.len(), 2);
     app.post(&older, json!({})).await.expect_problem(410, "link-replaced");
-    app.post(&format!("/email-verifications/{}", tokens[1]), json!({}))
-        .await
-        .expect(200);
+    app.post(&format!("/email-verifications/{}", tokens[1]), json!({})).await.expect(200);
     app.close().await;
 }
 
@@ -141,11 +113,7 @@ async fn asking_again_sends_at_most_one_mail_a_minute() {
     let id = app.registered("ada@example.org").await;
     let ask = || app.post("/email-verifications", json!({ "email": "ada@example.org" }));
     ask().await.expect(202);
-    assert_eq!(
-        app.verification_tokens(&id).await.len(),
-        1,
-        "the registration has just sent one"
-    );
+    assert_eq!(app.verification_tokens(&id).await.len(), 1, "the registration has just sent one");
     app.a_minute_later().await;
     for answer in join_all((0..8).map(|_| ask())).await {
         answer.expect(202);
@@ -162,11 +130,7 @@ async fn asking_does_not_tell_whether_the_address_has_an_account_or_is_verified(
     app.registered("waiting@example.org").await;
     app.a_minute_later().await;
     let sent = app.stage.events::<EmailVerificationRequested>().await.len();
-    let ask = async |email: &str| {
-        app.post("/email-verifications", json!({ "email": email }))
-            .await
-            .comparable()
-    };
+    let ask = async |email: &str| app.post("/email-verifications", json!({ "email": email })).await.comparable();
     let waiting = ask("waiting@example.org").await;
     assert_eq!(waiting.0, 202);
     assert_eq!(waiting, ask("verified@example.org").await);
@@ -184,15 +148,9 @@ async fn a_link_serves_no_other_purpose() {
     let (id, link) = mailed(&app, "ada@example.org").await;
     let token = link.rsplit('/').next().unwrap();
     let body = json!({ "password": "another-long-secret-1" });
-    app.put(&format!("/password-resets/{token}"), body)
-        .await
-        .expect_problem(404, "link-unknown");
-    app.post("/password-resets", json!({ "email": "ada@example.org" }))
-        .await
-        .expect(202);
+    app.put(&format!("/password-resets/{token}"), body).await.expect_problem(404, "link-unknown");
+    app.post("/password-resets", json!({ "email": "ada@example.org" })).await.expect(202);
     let reset = app.reset_tokens(&id).await.remove(0);
-    app.post(&format!("/email-verifications/{reset}"), json!({}))
-        .await
-        .expect_problem(404, "link-unknown");
+    app.post(&format!("/email-verifications/{reset}"), json!({})).await.expect_problem(404, "link-unknown");
     app.close().await;
 }

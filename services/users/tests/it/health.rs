@@ -10,10 +10,7 @@ use crate::support::{Answer, PASSWORD, Stage, TestApp};
 
 fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
     let checks = report["checks"].as_array().unwrap();
-    checks
-        .iter()
-        .find(|check| check["name"] == name)
-        .unwrap_or_else(|| panic!("no check {name}: {report}"))
+    checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no check {name}: {report}"))
 }
 
 #[tokio::test]
@@ -21,11 +18,8 @@ async fn a_healthy_service_is_ready_and_says_how_its_messaging_is() {
     let app = TestApp::start().await;
     eventually("the broker is connected", async || {
         let report = app.get("/readyz").await.expect(200);
-        let connected = report["checks"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|check| check["name"] == "messaging.publish connection");
+        let connected =
+            report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "messaging.publish connection");
         connected.is_some_and(|check| check["ok"] == true)
     })
     .await;
@@ -51,10 +45,7 @@ async fn without_the_broker_registrations_are_taken_and_nothing_is_lost() {
     .await;
     let report = cut_off.get("/readyz").await.expect(200);
     assert_eq!(report["ready"], true);
-    assert!(
-        !report.to_string().contains("secret"),
-        "the broker's password is shown: {report}"
-    );
+    assert!(!report.to_string().contains("secret"), "the broker's password is shown: {report}");
 
     cut_off.registered("ada@example.org").await;
     assert_eq!(stage.count("select count(*) from messaging.outbox").await, 2);
@@ -62,11 +53,7 @@ async fn without_the_broker_registrations_are_taken_and_nothing_is_lost() {
 
     let connected = TestApp::on(stage.clone(), &[]).await;
     connected.close().await;
-    assert_eq!(
-        stage.count("select count(*) from messaging.journal").await,
-        2,
-        "published as soon as somebody could"
-    );
+    assert_eq!(stage.count("select count(*) from messaging.journal").await, 2, "published as soon as somebody could");
     assert_eq!(stage.events::<UserRegistered>().await.len(), 1);
 }
 
@@ -74,25 +61,11 @@ async fn without_the_broker_registrations_are_taken_and_nothing_is_lost() {
 async fn a_broker_without_the_topology_ends_the_service_with_the_reason() {
     let stage = Stage::new().await;
     let app = App::build(stage.config(&[])).await.unwrap();
-    let exchange = format!(
-        "{}/api/exchanges/{}/events",
-        stage.vhost.management_url, stage.vhost.name
-    );
-    assert!(
-        reqwest::Client::new()
-            .delete(exchange)
-            .send()
-            .await
-            .unwrap()
-            .status()
-            .is_success()
-    );
+    let exchange = format!("{}/api/exchanges/{}/events", stage.vhost.management_url, stage.vhost.name);
+    assert!(reqwest::Client::new().delete(exchange).send().await.unwrap().status().is_success());
     let error = app.run(CancellationToken::new()).await.unwrap_err();
     let error = format!("{error:#}");
-    assert!(
-        error.contains("topology") && error.contains("exchange events"),
-        "{error}"
-    );
+    assert!(error.contains("topology") && error.contains("exchange events"), "{error}");
 }
 
 #[tokio::test]
@@ -102,18 +75,12 @@ async fn without_the_database_the_service_is_not_ready_and_says_come_back() {
     app.stage.database.set_available(false).await;
     let answer: Answer = app.get("/readyz").await;
     let report = answer.expect(503);
-    assert_eq!(
-        (&report["ready"], &check(&report, "database")["ok"]),
-        (&json!(false), &json!(false))
-    );
+    assert_eq!((&report["ready"], &check(&report, "database")["ok"]), (&json!(false), &json!(false)));
     let refused = app.try_login("ada@example.org", PASSWORD).await;
     refused.expect_problem(503, "unavailable");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0);
     app.stage.database.set_available(true).await;
-    eventually("the service is ready again", async || {
-        app.get("/readyz").await.status == 200
-    })
-    .await;
+    eventually("the service is ready again", async || app.get("/readyz").await.status == 200).await;
     app.login("ada@example.org").await;
     app.close().await;
 }
@@ -127,10 +94,7 @@ async fn when_every_core_hashes_the_next_one_is_told_to_come_back() {
     for _ in 0..std::thread::available_parallelism().unwrap().get() {
         busy.push(hasher.slot().await.unwrap());
     }
-    let (register, login) = tokio::join!(
-        app.register("eve@example.org"),
-        app.try_login("ada@example.org", PASSWORD)
-    );
+    let (register, login) = tokio::join!(app.register("eve@example.org"), app.try_login("ada@example.org", PASSWORD));
     for answer in [register, login] {
         answer.expect_problem(503, "unavailable");
         assert!(answer.header("retry-after").parse::<u64>().unwrap() > 0);

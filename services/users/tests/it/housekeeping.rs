@@ -10,9 +10,7 @@ async fn what_has_ended_is_forgotten_and_what_lives_stays() {
     let app = TestApp::start().await;
     for name in ["old", "new"] {
         app.registered(&format!("{name}@example.org")).await;
-        app.try_login(&format!("{name}@example.org"), "not the password")
-            .await
-            .expect(401);
+        app.try_login(&format!("{name}@example.org"), "not the password").await.expect(401);
     }
     let (ended, lives) = (app.login("old@example.org").await, app.login("new@example.org").await);
     for session in [&ended, &lives] {
@@ -37,29 +35,18 @@ async fn what_has_ended_is_forgotten_and_what_lives_stays() {
     ] {
         assert!(app.stage.execute(&statement).await > 0, "{statement}");
     }
-    app.post("/password-resets", json!({ "email": "new@example.org" }))
-        .await
-        .expect(202);
+    app.post("/password-resets", json!({ "email": "new@example.org" })).await.expect(202);
 
     // Every replica looks as soon as it starts.
     let replica = app.replica().await;
     let stage = &app.stage;
-    eventually("the last table is clean", async || {
-        stage.count("select count(*) from signing_keys").await == 1
-    })
-    .await;
+    eventually("the last table is clean", async || stage.count("select count(*) from signing_keys").await == 1).await;
     for (query, left) in [
         (format!("select count(*) from one_time_tokens where {is_old}"), 0),
-        (
-            format!("select count(*) from one_time_tokens where user_id = '{new}'"),
-            2,
-        ),
+        (format!("select count(*) from one_time_tokens where user_id = '{new}'"), 2),
         (format!("select count(*) from sessions where {is_old}"), 0),
         (format!("select count(*) from sessions where user_id = '{new}'"), 1),
-        (
-            format!("select count(*) from refresh_tokens where session_id = '{}'", lives.id),
-            1,
-        ),
+        (format!("select count(*) from refresh_tokens where session_id = '{}'", lives.id), 1),
         ("select count(*) from throttles where scope = 'client'".to_owned(), 0),
         ("select count(*) from throttles where scope = 'account'".to_owned(), 2),
         ("select count(*) from mails".to_owned(), 1),

@@ -6,31 +6,19 @@ use serde_json::json;
 use crate::support::{PASSWORD, TestApp, send};
 
 /// Routes that take JSON without a login.
-const ROUTES: [&str; 5] = [
-    "/users",
-    "/email-verifications",
-    "/password-resets",
-    "/sessions",
-    "/sessions/renewal",
-];
+const ROUTES: [&str; 5] = ["/users", "/email-verifications", "/password-resets", "/sessions", "/sessions/renewal"];
 
 #[tokio::test]
 async fn what_is_not_json_is_malformed() {
     let app = TestApp::start().await;
     for path in ROUTES {
         for body in ["", "{", "email=ada", "{\"", "\u{0}"] {
-            let request = app
-                .request(Method::POST, path)
-                .header("content-type", "application/json")
-                .body(body);
+            let request = app.request(Method::POST, path).header("content-type", "application/json").body(body);
             send(request).await.expect_problem(400, "malformed-json");
         }
     }
     let two = r#"{"email":"ada@example.org"} {"email":"ada@example.org"}"#;
-    let request = app
-        .request(Method::POST, "/password-resets")
-        .header("content-type", "application/json")
-        .body(two);
+    let request = app.request(Method::POST, "/password-resets").header("content-type", "application/json").body(two);
     send(request).await.expect_problem(400, "malformed-json");
     app.close().await;
 }
@@ -40,15 +28,10 @@ async fn json_must_be_declared_as_json() {
     let app = TestApp::start().await;
     for path in ROUTES {
         for content_type in ["text/plain", "application/x-www-form-urlencoded"] {
-            let request = app
-                .request(Method::POST, path)
-                .header("content-type", content_type)
-                .body("{}");
+            let request = app.request(Method::POST, path).header("content-type", content_type).body("{}");
             send(request).await.expect_problem(415, "unsupported-media-type");
         }
-        send(app.request(Method::POST, path).body("{}"))
-            .await
-            .expect_problem(415, "unsupported-media-type");
+        send(app.request(Method::POST, path).body("{}")).await.expect_problem(415, "unsupported-media-type");
     }
     app.close().await;
 }
@@ -66,22 +49,15 @@ async fn unknown_missing_and_mistyped_fields_are_named() {
     for wrong in [json!(7), json!(null), json!(["ada@example.org"]), json!({})] {
         let mut mistyped = full.clone();
         mistyped["email"] = wrong;
-        app.post("/users", mistyped)
-            .await
-            .expect_fields("invalid", &["#/email"]);
+        app.post("/users", mistyped).await.expect_fields("invalid", &["#/email"]);
     }
     for path in ROUTES {
         app.post(path, json!([])).await.expect_problem(422, "invalid");
-        app.post(path, json!({ "surplus": 1 }))
-            .await
-            .expect_problem(422, "invalid");
+        app.post(path, json!({ "surplus": 1 })).await.expect_problem(422, "invalid");
     }
     let mut secret = full;
     secret["password"] = json!({ "a": "hush-hush-hush" });
-    assert!(
-        !app.post("/users", secret).await.text.contains("hush"),
-        "the answer repeats the password"
-    );
+    assert!(!app.post("/users", secret).await.text.contains("hush"), "the answer repeats the password");
     assert_eq!(app.stage.count("select count(*) from users").await, 0);
     app.close().await;
 }
@@ -110,14 +86,10 @@ async fn a_bad_address_is_refused_everywhere() {
         "ada@example.org\r\nBcc: eve@example.org",
         &long,
     ] {
-        let problem = app
-            .post("/users", json!({ "email": email, "name": "Ada", "password": PASSWORD }))
-            .await;
+        let problem = app.post("/users", json!({ "email": email, "name": "Ada", "password": PASSWORD })).await;
         problem.expect_fields("invalid-fields", &["#/email"]);
         for path in ["/email-verifications", "/password-resets"] {
-            app.post(path, json!({ "email": email }))
-                .await
-                .expect_fields("invalid-fields", &["#/email"]);
+            app.post(path, json!({ "email": email })).await.expect_fields("invalid-fields", &["#/email"]);
         }
         app.post("/sessions", json!({ "email": email, "password": PASSWORD }))
             .await
@@ -135,8 +107,6 @@ async fn a_path_or_a_method_that_is_not_there_is_said_so() {
     let mut allowed: Vec<_> = answer.header("allow").split(", ").collect();
     allowed.sort_unstable();
     assert_eq!(allowed, ["GET", "HEAD", "POST"]);
-    send(app.request(Method::GET, "/sessions"))
-        .await
-        .expect_problem(405, "method-not-allowed");
+    send(app.request(Method::GET, "/sessions")).await.expect_problem(405, "method-not-allowed");
     app.close().await;
 }

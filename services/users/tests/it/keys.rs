@@ -8,12 +8,7 @@ use crate::support::{Session, Stage, TestApp};
 
 async fn published(app: &TestApp) -> Vec<String> {
     let keys = app.get("/.well-known/jwks.json").await.expect(200);
-    keys["keys"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|key| key["kid"].as_str().unwrap().to_owned())
-        .collect()
+    keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
 fn signed_with(session: &Session) -> String {
@@ -25,9 +20,7 @@ async fn the_keys_are_published_without_their_private_halves_and_may_be_cached()
     let app = TestApp::start().await;
     let answer = app.get("/.well-known/jwks.json").await;
     let keys = answer.expect(200);
-    let [key] = keys["keys"].as_array().unwrap().as_slice() else {
-        panic!("{keys}")
-    };
+    let [key] = keys["keys"].as_array().unwrap().as_slice() else { panic!("{keys}") };
     let members: Vec<_> = key.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["alg", "crv", "kid", "kty", "use", "x"]);
     assert_eq!(answer.header("cache-control"), "public, max-age=300");
@@ -47,10 +40,7 @@ async fn replicas_that_start_together_share_one_key() {
     assert_eq!(published(&a).await, published(&c).await);
     a.registered("ada@example.org").await;
     let session = a.login("ada@example.org").await;
-    assert_eq!(
-        (b.knows(&session).await.as_u16(), c.knows(&session).await.as_u16()),
-        (200, 200)
-    );
+    assert_eq!((b.knows(&session).await.as_u16(), c.knows(&session).await.as_u16()), (200, 200));
     for app in [a, b, c] {
         app.close().await;
     }
@@ -71,11 +61,7 @@ async fn an_old_key_is_followed_by_one_that_is_published_before_it_signs() {
     let keys = published(&second).await;
     assert_eq!(keys.len(), 2);
     let session = second.login("ada@example.org").await;
-    assert_eq!(
-        signed_with(&session),
-        signed_with(&first),
-        "the new one does not sign yet"
-    );
+    assert_eq!(signed_with(&session), signed_with(&first), "the new one does not sign yet");
     assert_eq!(app.knows(&session).await, 200);
 
     app.stage
@@ -86,15 +72,9 @@ async fn an_old_key_is_followed_by_one_that_is_published_before_it_signs() {
     assert_ne!(signed_with(&session), signed_with(&first));
     assert_eq!(published(&third).await.len(), 2, "no third key");
     assert_eq!(third.knows(&first).await, 200, "what the old key signed is still valid");
-    assert_eq!(
-        second.knows(&session).await,
-        200,
-        "a replica that knew the new key accepts it"
-    );
+    assert_eq!(second.knows(&session).await, 200, "a replica that knew the new key accepts it");
 
-    app.stage
-        .execute("update signing_keys set not_after = now() where not_after is not null")
-        .await;
+    app.stage.execute("update signing_keys set not_after = now() where not_after is not null").await;
     let fourth = app.replica().await;
     assert_eq!(published(&fourth).await, [signed_with(&session)]);
     assert_eq!(fourth.knows(&first).await, 401);
@@ -111,10 +91,7 @@ async fn a_leaked_key_is_replaced_at_once_when_it_is_ended() {
     app.stage.execute("update signing_keys set not_after = now()").await;
     let replica = app.replica().await;
     assert_eq!(published(&replica).await.len(), 1);
-    replica
-        .call(Method::GET, "/users/me", &leaked, None)
-        .await
-        .expect_problem(401, "invalid-token");
+    replica.call(Method::GET, "/users/me", &leaked, None).await.expect_problem(401, "invalid-token");
     let session = replica.login("ada@example.org").await;
     assert_ne!(signed_with(&session), signed_with(&leaked));
     assert_eq!(replica.knows(&session).await, 200);

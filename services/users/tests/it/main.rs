@@ -1,6 +1,6 @@
 //! What the users service promises, tested through its public doors: HTTP, its events, its command line.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on has failed")]
 
 mod deletion;
 mod email_verification;

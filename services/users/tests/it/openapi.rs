@@ -41,19 +41,11 @@ async fn every_route_is_documented_with_its_answers() {
             routes.insert(format!("{method} {path}"));
             assert!(operation["summary"].as_str().unwrap().len() > 5, "{method} {path}");
             assert!(
-                operation["responses"]
-                    .as_object()
-                    .unwrap()
-                    .keys()
-                    .any(|status| status.starts_with('2')),
+                operation["responses"].as_object().unwrap().keys().any(|status| status.starts_with('2')),
                 "{method} {path}"
             );
             let needs_login = operation["responses"]["401"]["$ref"] == "#/components/responses/Unauthenticated";
-            assert_eq!(
-                needs_login,
-                operation["security"][0]["bearer"].is_array(),
-                "{method} {path}"
-            );
+            assert_eq!(needs_login, operation["security"][0]["bearer"].is_array(), "{method} {path}");
         }
     }
     assert_eq!(routes.iter().map(String::as_str).collect::<Vec<_>>(), ROUTES);
@@ -68,17 +60,11 @@ async fn every_reference_leads_somewhere_and_every_failure_has_an_example() {
     collect(&document, &mut references);
     assert!(references.len() > 50, "{references:?}");
     for reference in references {
-        assert!(
-            document.pointer(reference.trim_start_matches('#')).is_some(),
-            "{reference} leads nowhere"
-        );
+        assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
     }
     for (name, response) in document["components"]["responses"].as_object().unwrap() {
         let example = &response["content"]["application/problem+json"]["example"];
-        assert!(
-            example["type"].as_str().unwrap().starts_with("urn:postrider:problem:"),
-            "{name}: {example}"
-        );
+        assert!(example["type"].as_str().unwrap().starts_with("urn:postrider:problem:"), "{name}: {example}");
         assert!(example["status"].as_u64().unwrap() >= 400, "{name}");
     }
     app.get("/docs/").await.expect(200);

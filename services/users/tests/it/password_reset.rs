@@ -11,9 +11,7 @@ const NEW: &str = "another-long-secret-1";
 
 async fn mailed(app: &TestApp, email: &str) -> (String, String) {
     let id = app.registered(email).await;
-    app.post("/password-resets", json!({ "email": email }))
-        .await
-        .expect(202);
+    app.post("/password-resets", json!({ "email": email })).await.expect(202);
     let token = app.reset_tokens(&id).await.pop().unwrap();
     (id, format!("/password-resets/{token}"))
 }
@@ -30,18 +28,11 @@ async fn a_reset_sets_the_password_ends_every_session_and_verifies_the_address()
         assert_eq!(app.knows(session).await, 401);
         app.renew(session).await.expect_problem(401, "session-ended");
     }
-    app.try_login("ada@example.org", PASSWORD)
-        .await
-        .expect_problem(401, "wrong-credentials");
+    app.try_login("ada@example.org", PASSWORD).await.expect_problem(401, "wrong-credentials");
     app.try_login("ada@example.org", NEW).await.expect(201);
-    assert_eq!(
-        app.stage.events::<PasswordChanged>().await,
-        [PasswordChanged { user_id: id.clone() }]
-    );
+    assert_eq!(app.stage.events::<PasswordChanged>().await, [PasswordChanged { user_id: id.clone() }]);
     assert_eq!(app.stage.events::<UserVerified>().await, [UserVerified { user_id: id }]);
-    app.put(&link, json!({ "password": PASSWORD }))
-        .await
-        .expect_problem(410, "link-used");
+    app.put(&link, json!({ "password": PASSWORD })).await.expect_problem(410, "link-used");
     app.close().await;
 }
 
@@ -54,16 +45,10 @@ async fn a_person_opens_the_link_and_fills_the_form() {
     let again = app.browse(Method::POST, &link, "password=short").await;
     assert!(again.expect_page(422).contains("at least 12 characters"), "{again:?}");
     assert!(again.text.contains("name=\"password\""));
-    app.browse(Method::POST, &link, "passwort=typo")
-        .await
-        .expect_problem(400, "bad-request");
-    let done = app
-        .browse(Method::POST, &link, "password=another-long+secret%2B1")
-        .await;
+    app.browse(Method::POST, &link, "passwort=typo").await.expect_problem(400, "bad-request");
+    let done = app.browse(Method::POST, &link, "password=another-long+secret%2B1").await;
     assert!(done.expect_page(200).contains("changed"));
-    app.try_login("ada@example.org", "another-long secret+1")
-        .await
-        .expect(201);
+    app.try_login("ada@example.org", "another-long secret+1").await.expect(201);
     assert!(
         app.browse(Method::POST, &link, "password=another-long+secret%2B2")
             .await
@@ -77,12 +62,8 @@ async fn a_person_opens_the_link_and_fills_the_form() {
 async fn a_refused_password_does_not_use_the_link_up() {
     let app = TestApp::start().await;
     let (_, link) = mailed(&app, "ada@example.org").await;
-    app.put(&link, json!({ "password": "password1234" }))
-        .await
-        .expect_fields("invalid-fields", &["#/password"]);
-    app.put(&link, json!({ "password": "this is lovelace" }))
-        .await
-        .expect_fields("invalid-fields", &["#/password"]);
+    app.put(&link, json!({ "password": "password1234" })).await.expect_fields("invalid-fields", &["#/password"]);
+    app.put(&link, json!({ "password": "this is lovelace" })).await.expect_fields("invalid-fields", &["#/password"]);
     app.put(&link, json!({ "password": NEW })).await.expect(204);
     app.close().await;
 }
@@ -95,15 +76,10 @@ async fn a_link_expires_after_an_hour() {
     assert_eq!(app.stage.count(hour).await, 1);
     app.stage.execute("update one_time_tokens set expires_at = now()").await;
     let hashes = app.passwords.hashes_computed();
-    app.put(&link, json!({ "password": NEW }))
+    app.put(&link, json!({ "password": NEW })).await.expect_problem(410, "link-expired");
+    app.put(&format!("/password-resets/{}", "A".repeat(43)), json!({ "password": NEW }))
         .await
-        .expect_problem(410, "link-expired");
-    app.put(
-        &format!("/password-resets/{}", "A".repeat(43)),
-        json!({ "password": NEW }),
-    )
-    .await
-    .expect_problem(404, "link-unknown");
+        .expect_problem(404, "link-unknown");
     assert_eq!(app.passwords.hashes_computed(), hashes, "a dead link costs no hashing");
     app.try_login("ada@example.org", PASSWORD).await.expect(201);
     app.close().await;
@@ -114,17 +90,10 @@ async fn of_two_who_follow_a_link_at_once_one_sets_the_password() {
     let app = TestApp::start().await;
     let (_, link) = mailed(&app, "ada@example.org").await;
     let passwords = [0, 1, 2, 3].map(|i| format!("another-long-secret-{i}"));
-    let answers = join_all(
-        passwords
-            .iter()
-            .map(|password| app.put(&link, json!({ "password": password }))),
-    )
-    .await;
+    let answers = join_all(passwords.iter().map(|password| app.put(&link, json!({ "password": password })))).await;
     let winners: Vec<_> = (0..4).filter(|i| answers[*i].status == 204).collect();
     assert_eq!(winners.len(), 1, "{answers:?}");
-    app.try_login("ada@example.org", &passwords[winners[0]])
-        .await
-        .expect(201);
+    app.try_login("ada@example.org", &passwords[winners[0]]).await.expect(201);
     assert_eq!(app.stage.events::<PasswordChanged>().await.len(), 1);
     app.close().await;
 }
@@ -133,11 +102,7 @@ async fn of_two_who_follow_a_link_at_once_one_sets_the_password() {
 async fn asking_does_not_tell_whether_the_address_has_an_account_and_mails_once_a_minute() {
     let app = TestApp::start().await;
     let id = app.registered("ada@example.org").await;
-    let ask = async |email: &str| {
-        app.post("/password-resets", json!({ "email": email }))
-            .await
-            .comparable()
-    };
+    let ask = async |email: &str| app.post("/password-resets", json!({ "email": email })).await.comparable();
     let known = ask("Ada@example.org").await;
     assert_eq!(known.0, 202);
     assert_eq!(known, ask("nobody@example.org").await);
@@ -148,9 +113,7 @@ async fn asking_does_not_tell_whether_the_address_has_an_account_and_mails_once_
     let tokens = app.reset_tokens(&id).await;
     assert_eq!(tokens.len(), 2);
     let link = |token: &str| format!("/password-resets/{token}");
-    app.put(&link(&tokens[0]), json!({ "password": NEW }))
-        .await
-        .expect_problem(410, "link-replaced");
+    app.put(&link(&tokens[0]), json!({ "password": NEW })).await.expect_problem(410, "link-replaced");
     app.put(&link(&tokens[1]), json!({ "password": NEW })).await.expect(204);
     app.close().await;
 }

@@ -29,11 +29,8 @@ fn its_part_of_the_topology_needs_no_settings() {
 
 #[test]
 fn help_names_every_setting_and_what_is_missing_is_said() {
-    let help = program()
-        .args(["serve", "--help"])
-        .env("DATABASE_URL", "postgres://users:hush@db/users")
-        .output()
-        .unwrap();
+    let help =
+        program().args(["serve", "--help"]).env("DATABASE_URL", "postgres://users:hush@db/users").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     for setting in [
         "DATABASE_URL",
@@ -53,25 +50,10 @@ fn help_names_every_setting_and_what_is_missing_is_said() {
         let Output { status, stderr, .. } = program().args(arguments).output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
         assert_eq!(status.code(), Some(2), "{stderr}");
-        assert!(
-            stderr.contains("--database-url") && stderr.contains("--amqp-url"),
-            "{stderr}"
-        );
+        assert!(stderr.contains("--database-url") && stderr.contains("--amqp-url"), "{stderr}");
     }
-    let half = [
-        "serve",
-        "--database-url",
-        "x",
-        "--amqp-url",
-        "x",
-        "--operator-email",
-        "root@example.org",
-    ];
-    assert!(
-        String::from_utf8(program().args(half).output().unwrap().stderr)
-            .unwrap()
-            .contains("--operator-password")
-    );
+    let half = ["serve", "--database-url", "x", "--amqp-url", "x", "--operator-email", "root@example.org"];
+    assert!(String::from_utf8(program().args(half).output().unwrap().stderr).unwrap().contains("--operator-password"));
 }
 
 #[tokio::test]
@@ -100,52 +82,21 @@ async fn it_serves_until_sigterm_ends_well_and_logs_nothing_secret() {
     let client = reqwest::Client::new();
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
     eventually("the program answers", async || {
-        client
-            .get(url("/readyz"))
-            .send()
-            .await
-            .is_ok_and(|answer| answer.status() == StatusCode::OK)
+        client.get(url("/readyz")).send().await.is_ok_and(|answer| answer.status() == StatusCode::OK)
     })
     .await;
     let body = json!({ "email": "ada@example.org", "name": "Ada Lovelace", "password": PASSWORD });
-    assert_eq!(
-        client.post(url("/users")).json(&body).send().await.unwrap().status(),
-        202
-    );
+    assert_eq!(client.post(url("/users")).json(&body).send().await.unwrap().status(), 202);
     let login = json!({ "email": "ada@example.org", "password": PASSWORD });
-    let tokens: Value = client
-        .post(url("/sessions"))
-        .json(&login)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let tokens: Value = client.post(url("/sessions")).json(&login).send().await.unwrap().json().await.unwrap();
     let access = tokens["access_token"].as_str().unwrap();
-    assert_eq!(
-        client
-            .get(url("/users/me"))
-            .bearer_auth(access)
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        200
-    );
-    let [requested] = stage
-        .events::<events::users::v1::EmailVerificationRequested>()
-        .await
-        .try_into()
-        .unwrap();
+    assert_eq!(client.get(url("/users/me")).bearer_auth(access).send().await.unwrap().status(), 200);
+    let [requested] = stage.events::<events::users::v1::EmailVerificationRequested>().await.try_into().unwrap();
     let link = url(&format!("/email-verifications/{}", requested.token));
     assert_eq!(client.post(link).send().await.unwrap().status(), 200);
 
     terminate(&child);
-    let status = tokio::task::spawn_blocking(move || child.wait())
-        .await
-        .unwrap()
-        .unwrap();
+    let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));
     let log = log.join().unwrap().unwrap();
     assert!(log.contains("POST") && log.contains("made the first operator"), "{log}");
@@ -166,9 +117,6 @@ async fn it_serves_until_sigterm_ends_well_and_logs_nothing_secret() {
 }
 
 fn terminate(child: &Child) {
-    let sent = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
-        .status()
-        .unwrap();
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }

@@ -10,10 +10,7 @@ use crate::support::{Answer, PASSWORD, Session, TestApp, send};
 const NEW: &str = "another-long-secret-1";
 
 async fn change(app: &TestApp, session: &Session, tag: Option<&str>, body: Value) -> Answer {
-    let mut request = app
-        .request(Method::PATCH, "/users/me")
-        .bearer_auth(&session.access)
-        .json(&body);
+    let mut request = app.request(Method::PATCH, "/users/me").bearer_auth(&session.access).json(&body);
     if let Some(tag) = tag {
         request = request.header("if-match", tag);
     }
@@ -21,10 +18,7 @@ async fn change(app: &TestApp, session: &Session, tag: Option<&str>, body: Value
 }
 
 async fn tag(app: &TestApp, session: &Session) -> String {
-    app.call(Method::GET, "/users/me", session, None)
-        .await
-        .header("etag")
-        .to_owned()
+    app.call(Method::GET, "/users/me", session, None).await.header("etag").to_owned()
 }
 
 #[tokio::test]
@@ -34,26 +28,14 @@ async fn a_profile_has_a_version_and_is_sent_only_when_it_is_news() {
     let session = app.login("ada@example.org").await;
     let answer = app.call(Method::GET, "/users/me", &session, None).await;
     let mut profile = answer.expect(200);
-    assert!(
-        profile
-            .as_object_mut()
-            .unwrap()
-            .remove("created_at")
-            .unwrap()
-            .is_string()
-    );
+    assert!(profile.as_object_mut().unwrap().remove("created_at").unwrap().is_string());
     let expected =
         json!({ "id": id, "email": "ada@example.org", "name": "Ada Lovelace", "role": "customer", "verified": false });
     assert_eq!(profile, expected);
     assert_eq!(answer.header("etag"), "\"1\"");
 
     let known = async |tag: &str| {
-        send(
-            app.request(Method::GET, "/users/me")
-                .bearer_auth(&session.access)
-                .header("if-none-match", tag),
-        )
-        .await
+        send(app.request(Method::GET, "/users/me").bearer_auth(&session.access).header("if-none-match", tag)).await
     };
     let unchanged = known("\"1\"").await;
     assert_eq!((unchanged.status.as_u16(), unchanged.text.as_str()), (304, ""));
@@ -68,19 +50,12 @@ async fn a_change_needs_the_version_that_it_was_made_to() {
     app.registered("ada@example.org").await;
     let session = app.login("ada@example.org").await;
     let name = |name: &str| json!({ "name": name });
-    change(&app, &session, None, name("Ada King"))
-        .await
-        .expect_problem(428, "if-match-required");
+    change(&app, &session, None, name("Ada King")).await.expect_problem(428, "if-match-required");
     let changed = change(&app, &session, Some("\"1\""), name("Ada King")).await;
     assert_eq!(changed.expect(200)["name"], "Ada King");
     assert_eq!(changed.header("etag"), "\"2\"");
-    change(&app, &session, Some("\"1\""), name("Ada Byron"))
-        .await
-        .expect_problem(412, "version-moved");
-    assert_eq!(
-        app.call(Method::GET, "/users/me", &session, None).await.expect(200)["name"],
-        "Ada King"
-    );
+    change(&app, &session, Some("\"1\""), name("Ada Byron")).await.expect_problem(412, "version-moved");
+    assert_eq!(app.call(Method::GET, "/users/me", &session, None).await.expect(200)["name"], "Ada King");
     app.close().await;
 }
 
@@ -90,12 +65,8 @@ async fn of_changes_to_one_version_at_once_one_is_made() {
     app.registered("ada@example.org").await;
     let session = app.login("ada@example.org").await;
     let names: Vec<_> = (0..6).map(|i| format!("Ada {i}")).collect();
-    let answers = join_all(
-        names
-            .iter()
-            .map(|name| change(&app, &session, Some("\"1\""), json!({ "name": name }))),
-    )
-    .await;
+    let answers =
+        join_all(names.iter().map(|name| change(&app, &session, Some("\"1\""), json!({ "name": name })))).await;
     let made: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
     assert_eq!(made.len(), 1, "{answers:?}");
     let profile = app.call(Method::GET, "/users/me", &session, None).await;
@@ -111,18 +82,13 @@ async fn a_new_password_needs_the_old_one_and_ends_every_session() {
     let (here, there) = (app.login("ada@example.org").await, app.login("ada@example.org").await);
     let at = tag(&app, &here).await;
     let both = |current: &str| json!({ "current_password": current, "new_password": NEW });
-    change(&app, &here, Some(&at), both("not the password"))
-        .await
-        .expect_problem(403, "wrong-password");
+    change(&app, &here, Some(&at), both("not the password")).await.expect_problem(403, "wrong-password");
     assert_eq!(app.stage.events::<PasswordChanged>().await, []);
 
     let changed = change(&app, &here, Some(&at), both(PASSWORD)).await;
     changed.expect(200);
     assert_ne!(changed.header("etag"), at);
-    assert_eq!(
-        app.stage.events::<PasswordChanged>().await,
-        [PasswordChanged { user_id: id }]
-    );
+    assert_eq!(app.stage.events::<PasswordChanged>().await, [PasswordChanged { user_id: id }]);
     for session in [&here, &there] {
         assert_eq!(app.knows(session).await, 401);
         app.renew(session).await.expect_problem(401, "session-ended");
@@ -143,18 +109,10 @@ async fn a_change_that_changes_nothing_or_half_a_password_is_refused() {
         (json!({ "name": " " }), &["#/name"]),
         (json!({ "new_password": NEW }), &["#/current_password"]),
         (json!({ "current_password": PASSWORD }), &["#/new_password"]),
-        (
-            json!({ "current_password": PASSWORD, "new_password": "password1234" }),
-            &["#/new_password"],
-        ),
-        (
-            json!({ "name": "", "current_password": PASSWORD, "new_password": "short" }),
-            &["#/name", "#/new_password"],
-        ),
+        (json!({ "current_password": PASSWORD, "new_password": "password1234" }), &["#/new_password"]),
+        (json!({ "name": "", "current_password": PASSWORD, "new_password": "short" }), &["#/name", "#/new_password"]),
     ] {
-        change(&app, &session, Some("\"1\""), body)
-            .await
-            .expect_fields("invalid-fields", pointers);
+        change(&app, &session, Some("\"1\""), body).await.expect_fields("invalid-fields", pointers);
     }
     assert_eq!(tag(&app, &session).await, "\"1\"");
     app.close().await;
@@ -166,25 +124,12 @@ async fn a_stolen_access_token_is_not_enough_to_guess_the_password() {
     app.registered("ada@example.org").await;
     let session = app.login("ada@example.org").await;
     let guess = json!({ "current_password": "not the password", "new_password": NEW });
-    change(&app, &session, Some("\"1\""), guess.clone())
-        .await
-        .expect_problem(403, "wrong-password");
-    app.stage
-        .execute("update throttles set failures = 20 where scope = 'account'")
-        .await;
-    change(&app, &session, Some("\"1\""), guess.clone())
-        .await
-        .expect_problem(403, "wrong-password");
-    change(&app, &session, Some("\"1\""), guess)
+    change(&app, &session, Some("\"1\""), guess.clone()).await.expect_problem(403, "wrong-password");
+    app.stage.execute("update throttles set failures = 20 where scope = 'account'").await;
+    change(&app, &session, Some("\"1\""), guess.clone()).await.expect_problem(403, "wrong-password");
+    change(&app, &session, Some("\"1\""), guess).await.expect_problem(429, "too-many-attempts");
+    app.call(Method::DELETE, "/users/me", &session, Some(json!({ "password": PASSWORD })))
         .await
         .expect_problem(429, "too-many-attempts");
-    app.call(
-        Method::DELETE,
-        "/users/me",
-        &session,
-        Some(json!({ "password": PASSWORD })),
-    )
-    .await
-    .expect_problem(429, "too-many-attempts");
     app.close().await;
 }

@@ -10,29 +10,14 @@ use crate::support::{PASSWORD, TestApp, send};
 #[tokio::test]
 async fn a_registration_announces_the_account_and_asks_for_a_proof_of_its_address() {
     let app = TestApp::start().await;
-    let answer = app
-        .post(
-            "/users",
-            json!({ "email": " Ada@Example.ORG ", "name": " Ada  ", "password": PASSWORD }),
-        )
-        .await;
+    let answer =
+        app.post("/users", json!({ "email": " Ada@Example.ORG ", "name": " Ada  ", "password": PASSWORD })).await;
     let body = answer.expect(202);
-    assert!(
-        body["message"].is_string() && body.as_object().unwrap().len() == 1,
-        "the answer holds no id: {body}"
-    );
+    assert!(body["message"].is_string() && body.as_object().unwrap().len() == 1, "the answer holds no id: {body}");
 
     let [registered] = app.stage.events::<UserRegistered>().await.try_into().unwrap();
-    assert_eq!(
-        (registered.email.as_str(), registered.name.as_str()),
-        ("Ada@example.org", "Ada")
-    );
-    let [requested] = app
-        .stage
-        .events::<EmailVerificationRequested>()
-        .await
-        .try_into()
-        .unwrap();
+    assert_eq!((registered.email.as_str(), registered.name.as_str()), ("Ada@example.org", "Ada"));
+    let [requested] = app.stage.events::<EmailVerificationRequested>().await.try_into().unwrap();
     assert_eq!(requested.user_id, registered.user_id);
     assert_eq!(requested.token.len(), 43);
     let stored = app
@@ -42,10 +27,7 @@ async fn a_registration_announces_the_account_and_asks_for_a_proof_of_its_addres
     assert_eq!(stored, 1);
     let shown = app
         .stage
-        .count(&format!(
-            "select count(*) from one_time_tokens t where t::text like '%{}%'",
-            requested.token
-        ))
+        .count(&format!("select count(*) from one_time_tokens t where t::text like '%{}%'", requested.token))
         .await;
     assert_eq!(shown, 0, "the token itself is stored");
     app.close().await;
@@ -78,13 +60,8 @@ async fn the_answer_is_the_same_whether_the_address_is_known_or_not() {
 
     let unverified = app.register("ada@example.org").await.comparable();
     let capitals = app.register("ADA@example.org").await.comparable();
-    let token = app
-        .verification_tokens(&app.id_of("ada@example.org").await)
-        .await
-        .remove(0);
-    app.post(&format!("/email-verifications/{token}"), json!({}))
-        .await
-        .expect(200);
+    let token = app.verification_tokens(&app.id_of("ada@example.org").await).await.remove(0);
+    app.post(&format!("/email-verifications/{token}"), json!({})).await.expect(200);
     let verified = app.register("ada@example.org").await.comparable();
 
     assert_eq!(unknown.0, 202);
@@ -105,15 +82,10 @@ async fn a_repeated_registration_changes_nothing_and_tells_the_owner_at_most_onc
     assert_eq!(app.stage.events::<RegistrationRepeated>().await, told);
     app.a_minute_later().await;
     app.post("/users", other).await.expect(202);
-    assert_eq!(
-        app.stage.events::<RegistrationRepeated>().await,
-        [told.clone(), told].concat()
-    );
+    assert_eq!(app.stage.events::<RegistrationRepeated>().await, [told.clone(), told].concat());
 
     app.login("ada@example.org").await;
-    app.try_login("ada@example.org", "another-long-secret-1")
-        .await
-        .expect(401);
+    app.try_login("ada@example.org", "another-long-secret-1").await.expect(401);
     assert_eq!(app.stage.events::<UserRegistered>().await.len(), 1);
     app.close().await;
 }
@@ -121,14 +93,8 @@ async fn a_repeated_registration_changes_nothing_and_tells_the_owner_at_most_onc
 #[tokio::test]
 async fn twenty_registrations_at_once_make_one_account() {
     let app = TestApp::start().await;
-    let answers = join_all((0..20).map(|i| {
-        app.register(if i % 2 == 0 {
-            "ada@example.org"
-        } else {
-            "Ada@EXAMPLE.org"
-        })
-    }))
-    .await;
+    let answers =
+        join_all((0..20).map(|i| app.register(if i % 2 == 0 { "ada@example.org" } else { "Ada@EXAMPLE.org" }))).await;
     for answer in &answers {
         assert_eq!(answer.comparable(), answers[0].comparable());
         assert_eq!(answer.status, 202);
@@ -160,18 +126,9 @@ async fn a_weak_password_is_refused_with_the_reason() {
         ("ada.byron is the user", "your name or your e-mail address"),
     ] {
         let body = json!({ "email": "ada.byron@example.org", "name": "Ada Lovelace", "password": password });
-        let problem = app
-            .post("/users", body)
-            .await
-            .expect_fields("invalid-fields", &["#/password"]);
-        assert!(
-            problem["errors"][0]["detail"].as_str().unwrap().contains(reason),
-            "{password}: {problem}"
-        );
-        assert!(
-            !problem.to_string().contains("lovelace"),
-            "the answer repeats the password: {problem}"
-        );
+        let problem = app.post("/users", body).await.expect_fields("invalid-fields", &["#/password"]);
+        assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(reason), "{password}: {problem}");
+        assert!(!problem.to_string().contains("lovelace"), "the answer repeats the password: {problem}");
     }
     assert_eq!(app.stage.count("select count(*) from users").await, 0);
     app.close().await;
@@ -181,18 +138,10 @@ async fn a_weak_password_is_refused_with_the_reason() {
 async fn everything_that_is_wrong_is_said_at_once() {
     let app = TestApp::start().await;
     let body = json!({ "email": "ada at example", "name": "line\nbreak", "password": "short" });
-    app.post("/users", body)
-        .await
-        .expect_fields("invalid-fields", &["#/email", "#/name", "#/password"]);
-    for (email, name) in [
-        ("ada@example.org", ""),
-        ("ada@example.org", "   "),
-        ("ada@example.org", &"x".repeat(101)),
-    ] {
+    app.post("/users", body).await.expect_fields("invalid-fields", &["#/email", "#/name", "#/password"]);
+    for (email, name) in [("ada@example.org", ""), ("ada@example.org", "   "), ("ada@example.org", &"x".repeat(101))] {
         let body = json!({ "email": email, "name": name, "password": PASSWORD });
-        app.post("/users", body)
-            .await
-            .expect_fields("invalid-fields", &["#/name"]);
+        app.post("/users", body).await.expect_fields("invalid-fields", &["#/name"]);
     }
     app.close().await;
 }

@@ -55,9 +55,7 @@ async fn what_is_no_refresh_token_of_a_living_session_is_refused() {
     app.registered("ada@example.org").await;
     let session = app.login("ada@example.org").await;
     for token in ["", "nonsense", "A".repeat(43).as_str(), &session.access] {
-        app.post("/sessions/renewal", json!({ "refresh_token": token }))
-            .await
-            .expect_problem(401, "session-ended");
+        app.post("/sessions/renewal", json!({ "refresh_token": token })).await.expect_problem(401, "session-ended");
     }
     app.stage.execute("update sessions set expires_at = now()").await;
     assert_eq!(app.knows(&session).await, 401);
@@ -70,9 +68,7 @@ async fn a_session_that_is_used_lives_on() {
     let app = TestApp::start().await;
     app.registered("ada@example.org").await;
     let session = app.login("ada@example.org").await;
-    app.stage
-        .execute("update sessions set expires_at = now() + interval '1 day'")
-        .await;
+    app.stage.execute("update sessions set expires_at = now() + interval '1 day'").await;
     app.renew(&session).await.expect(200);
     let moved = "select count(*) from sessions where expires_at > now() + interval '29 days'";
     assert_eq!(app.stage.count(moved).await, 1);
@@ -87,9 +83,7 @@ async fn a_logout_ends_this_session_and_no_other() {
     let answer = app.call(Method::DELETE, "/sessions/current", &here, None).await;
     assert_eq!((answer.status.as_u16(), answer.text.as_str()), (204, ""));
     assert_eq!(app.knows(&here).await, 401);
-    app.call(Method::DELETE, "/sessions/current", &here, None)
-        .await
-        .expect_problem(401, "invalid-token");
+    app.call(Method::DELETE, "/sessions/current", &here, None).await.expect_problem(401, "invalid-token");
     app.renew(&here).await.expect_problem(401, "session-ended");
     assert_eq!(app.knows(&there).await, 200);
     app.close().await;
@@ -100,23 +94,14 @@ async fn a_lost_device_can_be_logged_out_from_another_but_not_by_somebody_else()
     let app = TestApp::start().await;
     app.registered("ada@example.org").await;
     app.registered("eve@example.org").await;
-    let (here, lost, eve) = (
-        app.login("ada@example.org").await,
-        app.login("ada@example.org").await,
-        app.login("eve@example.org").await,
-    );
+    let (here, lost, eve) =
+        (app.login("ada@example.org").await, app.login("ada@example.org").await, app.login("eve@example.org").await);
     let path = format!("/sessions/{}", lost.id);
-    app.call(Method::DELETE, &path, &eve, None)
-        .await
-        .expect_problem(404, "no-such-session");
+    app.call(Method::DELETE, &path, &eve, None).await.expect_problem(404, "no-such-session");
     assert_eq!(app.knows(&lost).await, 200);
     app.call(Method::DELETE, &path, &here, None).await.expect(204);
     assert_eq!(app.knows(&lost).await, 401);
-    app.call(Method::DELETE, &path, &here, None)
-        .await
-        .expect_problem(404, "no-such-session");
-    app.call(Method::DELETE, "/sessions/nonsense", &here, None)
-        .await
-        .expect_problem(400, "bad-request");
+    app.call(Method::DELETE, &path, &here, None).await.expect_problem(404, "no-such-session");
+    app.call(Method::DELETE, "/sessions/nonsense", &here, None).await.expect_problem(400, "bad-request");
     app.close().await;
 }

@@ -77,45 +77,25 @@ impl Stage {
             ordered: true,
             partitions: 1,
         };
-        let listener = Service {
-            name: "listener".to_owned(),
-            subscriptions: vec![listener],
-        };
+        let listener = Service { name: "listener".to_owned(), subscriptions: vec![listener] };
         let vhost = Vhost::create(&[users::topology(), listener]).await;
-        std::sync::Arc::new(Self {
-            database: Database::create().await,
-            vhost,
-        })
+        std::sync::Arc::new(Self { database: Database::create().await, vhost })
     }
 
     /// The settings of a replica on this stage, with further arguments.
     pub fn config(&self, arguments: &[&str]) -> Config {
         let amqp_url = self.vhost.url_for("users");
-        let ours = [
-            "users",
-            "--listen",
-            "127.0.0.1:0",
-            "--database-url",
-            &self.database.url,
-            "--amqp-url",
-            &amqp_url,
-        ];
+        let ours = ["users", "--listen", "127.0.0.1:0", "--database-url", &self.database.url, "--amqp-url", &amqp_url];
         Arguments::parse_from([&ours, arguments].concat()).config
     }
 
     pub async fn execute(&self, statement: &str) -> u64 {
-        let done = sqlx::query(AssertSqlSafe(statement))
-            .execute(&self.database.pool)
-            .await
-            .unwrap();
+        let done = sqlx::query(AssertSqlSafe(statement)).execute(&self.database.pool).await.unwrap();
         done.rows_affected()
     }
 
     pub async fn count(&self, query: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(query))
-            .fetch_one(&self.database.pool)
-            .await
-            .unwrap()
+        sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&self.database.pool).await.unwrap()
     }
 
     /// Everything of this type that was ever published and not erased, oldest first.
@@ -132,10 +112,7 @@ impl Stage {
         .fetch_all(&self.database.pool)
         .await
         .unwrap();
-        payloads
-            .iter()
-            .map(|payload| E::decode(payload.as_slice()).unwrap())
-            .collect()
+        payloads.iter().map(|payload| E::decode(payload.as_slice()).unwrap()).collect()
     }
 }
 
@@ -174,10 +151,8 @@ impl TestApp {
     /// Waits until everything is published, stops the service, and expects it to end well.
     pub async fn close(self) {
         let stage = self.stage.clone();
-        eventually("everything is published", async || {
-            stage.count("select count(*) from messaging.outbox").await == 0
-        })
-        .await;
+        eventually("everything is published", async || stage.count("select count(*) from messaging.outbox").await == 0)
+            .await;
         self.stop().await;
     }
 
@@ -206,16 +181,10 @@ impl TestApp {
 
     /// As a browser does.
     pub async fn browse(&self, method: Method, path: &str, form: &'static str) -> Answer {
-        let request = self.request(method, path).header(
-            "accept",
-            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-        );
-        send(
-            request
-                .header("content-type", "application/x-www-form-urlencoded")
-                .body(form),
-        )
-        .await
+        let request = self
+            .request(method, path)
+            .header("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
+        send(request.header("content-type", "application/x-www-form-urlencoded").body(form)).await
     }
 
     /// A request with an access token.
@@ -229,11 +198,7 @@ impl TestApp {
     }
 
     pub async fn register(&self, email: &str) -> Answer {
-        self.post(
-            "/users",
-            json!({ "email": email, "name": "Ada Lovelace", "password": PASSWORD }),
-        )
-        .await
+        self.post("/users", json!({ "email": email, "name": "Ada Lovelace", "password": PASSWORD })).await
     }
 
     /// A new account. Its id.
@@ -244,16 +209,11 @@ impl TestApp {
 
     pub async fn id_of(&self, email: &str) -> String {
         let registered = self.stage.events::<UserRegistered>().await;
-        registered
-            .into_iter()
-            .rfind(|event| event.email == email)
-            .map(|event| event.user_id)
-            .unwrap()
+        registered.into_iter().rfind(|event| event.email == email).map(|event| event.user_id).unwrap()
     }
 
     pub async fn try_login(&self, email: &str, password: &str) -> Answer {
-        self.post("/sessions", json!({ "email": email, "password": password }))
-            .await
+        self.post("/sessions", json!({ "email": email, "password": password })).await
     }
 
     pub async fn login(&self, email: &str) -> Session {
@@ -261,8 +221,7 @@ impl TestApp {
     }
 
     pub async fn renew(&self, session: &Session) -> Answer {
-        self.post("/sessions/renewal", json!({ "refresh_token": session.refresh }))
-            .await
+        self.post("/sessions/renewal", json!({ "refresh_token": session.refresh })).await
     }
 
     /// The status of the profile route: 200 for a living session.
@@ -273,60 +232,39 @@ impl TestApp {
     /// The tokens that were mailed to verify the address, oldest first.
     pub async fn verification_tokens(&self, user_id: &str) -> Vec<String> {
         let requested = self.stage.events::<EmailVerificationRequested>().await;
-        requested
-            .into_iter()
-            .filter(|event| event.user_id == user_id)
-            .map(|event| event.token)
-            .collect()
+        requested.into_iter().filter(|event| event.user_id == user_id).map(|event| event.token).collect()
     }
 
     /// The tokens that were mailed for a new password, oldest first.
     pub async fn reset_tokens(&self, user_id: &str) -> Vec<String> {
         let requested = self.stage.events::<PasswordResetRequested>().await;
-        requested
-            .into_iter()
-            .filter(|event| event.user_id == user_id)
-            .map(|event| event.token)
-            .collect()
+        requested.into_iter().filter(|event| event.user_id == user_id).map(|event| event.token).collect()
     }
 
     /// Lets a minute pass for whoever counts mails.
     pub async fn a_minute_later(&self) {
-        self.stage
-            .execute("update mails set requested_at = requested_at - interval '1 minute'")
-            .await;
+        self.stage.execute("update mails set requested_at = requested_at - interval '1 minute'").await;
     }
 }
 
 impl Drop for TestApp {
     fn drop(&mut self) {
         self.stop.cancel();
-        assert!(
-            self.running.is_none() || std::thread::panicking(),
-            "the test did not close its service"
-        );
+        assert!(self.running.is_none() || std::thread::panicking(), "the test did not close its service");
     }
 }
 
 impl Session {
     pub fn of(body: &Value) -> Self {
         let text = |member: &str| body[member].as_str().unwrap().to_owned();
-        Self {
-            id: text("session_id"),
-            access: text("access_token"),
-            refresh: text("refresh_token"),
-        }
+        Self { id: text("session_id"), access: text("access_token"), refresh: text("refresh_token") }
     }
 }
 
 pub async fn send(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
-    Answer {
-        status,
-        headers,
-        text: response.text().await.unwrap(),
-    }
+    Answer { status, headers, text: response.text().await.unwrap() }
 }
 
 impl Answer {
@@ -357,10 +295,7 @@ impl Answer {
         assert_eq!(problem["status"], status);
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.len() > 20, "the detail should say what to do: {detail}");
-        assert_eq!(
-            problem["trace_id"].as_str().unwrap(),
-            &self.header("traceparent")[3..35]
-        );
+        assert_eq!(problem["trace_id"].as_str().unwrap(), &self.header("traceparent")[3..35]);
         problem
     }
 
@@ -368,23 +303,15 @@ impl Answer {
     #[track_caller]
     pub fn expect_fields(&self, kind: &str, pointers: &[&str]) -> Value {
         let problem = self.expect_problem(422, kind);
-        let named: Vec<_> = problem["errors"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|error| error["pointer"].as_str().unwrap())
-            .collect();
+        let named: Vec<_> =
+            problem["errors"].as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap()).collect();
         assert_eq!(named, pointers, "{problem}");
         problem
     }
 
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .unwrap_or_else(|| panic!("no header {name}: {self:?}"))
-            .to_str()
-            .unwrap()
+        self.headers.get(name).unwrap_or_else(|| panic!("no header {name}: {self:?}")).to_str().unwrap()
     }
 
     /// What somebody could compare: everything but the time and the ids of the trace.

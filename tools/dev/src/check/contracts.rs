@@ -28,7 +28,10 @@ pub(super) async fn lint(root: &Path, step: &mut Step) -> Result<Verdict> {
 
 /// Whether what is released can still be read.
 pub(super) async fn breaking(root: &Path, step: &mut Step) -> Result<Verdict> {
-    ensure!(root.join("proto").join(BASELINE).exists(), "proto/{BASELINE} is missing: `buf build --exclude-source-info -o {BASELINE}` in proto/ makes it");
+    ensure!(
+        root.join("proto").join(BASELINE).exists(),
+        "proto/{BASELINE} is missing: `buf build --exclude-source-info -o {BASELINE}` in proto/ makes it"
+    );
     let mut command = buf(root, step).await?;
     command.args(["breaking", "--against", BASELINE]);
     Ok(Verdict::of(programs::watch(&mut command, step).await?, "nothing that was released is broken"))
@@ -43,7 +46,9 @@ async fn buf(root: &Path, step: &mut Step) -> Result<Command> {
     if !installed.is_ok_and(|printed| printed.trim() == version) {
         step.note("installing buf, once");
         if !programs::is_there("npm", &["--version"]).await {
-            let explanation = format!("npm is needed to install {BUF}: install Node.js and npm (on Debian: sudo apt-get install npm)");
+            let explanation = format!(
+                "npm is needed to install {BUF}: install Node.js and npm (on Debian: sudo apt-get install npm)"
+            );
             install::packages(&["npm"], &explanation).await?;
         }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

@@ -15,7 +15,8 @@ const VHOST: &str = "postrider";
 pub(crate) const DEVELOPMENT_ONLY: &str = "-development-only";
 
 async fn generate(binaries: &Binaries) -> Result<String> {
-    let definitions = topology::definitions(binaries, VHOST, |service| Ok(format!("{service}{DEVELOPMENT_ONLY}"))).await?;
+    let definitions =
+        topology::definitions(binaries, VHOST, |service| Ok(format!("{service}{DEVELOPMENT_ONLY}"))).await?;
     Ok(format!("{definitions:#}\n"))
 }
 

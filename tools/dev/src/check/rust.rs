@@ -7,8 +7,13 @@ use crate::{binaries::cargo, console::Step, programs};
 
 pub(super) async fn format(step: &mut Step) -> Result<Verdict> {
     let mut command = cargo()?;
-    command.args(["fmt", "--all", "--", "--check"]);
-    Ok(Verdict::of(programs::watch(&mut command, step).await?, "cargo fmt would change nothing"))
+    command.args(["fmt", "--all", "--", "--check", "--files-with-diff"]);
+    let found = programs::watch(&mut command, step).await?;
+    Ok(if found.success {
+        Verdict::Passed("cargo fmt would change nothing".to_owned())
+    } else {
+        Verdict::Failed(format!("`cargo fmt` puts these right:\n{}", found.printed))
+    })
 }
 
 pub(super) async fn lints(step: &mut Step) -> Result<Verdict> {

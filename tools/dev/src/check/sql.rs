@@ -38,7 +38,8 @@ fn compare(wanted: &Queries, found: &Queries) -> Verdict {
             Some(_) => {}
         }
     }
-    differences.extend(found.keys().filter(|name| !wanted.contains_key(*name)).map(|name| format!("no longer used: {name}")));
+    differences
+        .extend(found.keys().filter(|name| !wanted.contains_key(*name)).map(|name| format!("no longer used: {name}")));
     if differences.is_empty() {
         Verdict::Passed(format!("{} queries are described as they are", wanted.len()))
     } else {
@@ -52,7 +53,9 @@ mod tests {
 
     #[test]
     fn every_kind_of_difference_is_named() {
-        let queries = |pairs: &[(&str, &str)]| -> Queries { pairs.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect() };
+        let queries = |pairs: &[(&str, &str)]| -> Queries {
+            pairs.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect()
+        };
         let wanted = queries(&[("a", "1"), ("b", "2"), ("c", "3")]);
         assert!(matches!(compare(&wanted, &wanted), Verdict::Passed(_)));
         let Verdict::Failed(reason) = compare(&wanted, &queries(&[("a", "1"), ("b", "old"), ("d", "4")])) else {

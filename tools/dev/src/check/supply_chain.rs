@@ -22,7 +22,10 @@ pub(super) async fn check(root: &Path, step: &mut Step) -> Result<Verdict> {
     }
     let mut command = Command::new(program);
     command.current_dir(root).args(["--workspace", "check", "bans", "licenses", "sources"]);
-    Ok(Verdict::of(programs::watch(&mut command, step).await?, "bans, licences and sources are as deny.toml wants them"))
+    Ok(Verdict::of(
+        programs::watch(&mut command, step).await?,
+        "bans, licences and sources are as deny.toml wants them",
+    ))
 }
 
 /// The database of advisories is a git repository of its own, which many build machines cannot reach.

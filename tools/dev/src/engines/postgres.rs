@@ -62,7 +62,11 @@ impl Postgres {
 
     /// Drops a database if it is there, with whoever is connected to it, and makes it anew.
     pub(crate) async fn recreate_database(&self, name: &str) -> Result<()> {
-        self.run(&self.admin.path, &format!("drop database if exists \"{name}\" with (force);\ncreate database \"{name}\";")).await?;
+        self.run(
+            &self.admin.path,
+            &format!("drop database if exists \"{name}\" with (force);\ncreate database \"{name}\";"),
+        )
+        .await?;
         Ok(())
     }
 
@@ -84,7 +88,12 @@ impl Postgres {
     }
 
     /// Waits until it answers; `still_coming` ends the wait early when it cannot come any more.
-    pub(super) async fn wait(&self, step: &mut Step, patience: Duration, still_coming: impl Fn() -> Result<()>) -> Result<()> {
+    pub(super) async fn wait(
+        &self,
+        step: &mut Step,
+        patience: Duration,
+        still_coming: impl Fn() -> Result<()>,
+    ) -> Result<()> {
         let started = std::time::Instant::now();
         loop {
             let Err(reason) = self.answers().await else { return Ok(()) };

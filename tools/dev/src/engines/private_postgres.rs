@@ -38,7 +38,9 @@ fn installations() -> Vec<(u32, PathBuf)> {
             let name = entry.file_name().to_string_lossy().into_owned();
             let programs = entry.path().join(bin);
             let version = name.trim_start_matches("pgsql-").parse();
-            if let (Ok(version), true) = (version, programs.join("initdb").exists() && programs.join("postgres").exists()) {
+            if let (Ok(version), true) =
+                (version, programs.join("initdb").exists() && programs.join("postgres").exists())
+            {
                 found.push((version, programs));
             }
         }
@@ -99,7 +101,8 @@ pub(super) async fn start(state: &mut State) -> Result<Postgres> {
         })
         .await?;
     let verb = if reused { "runs" } else { "ready" };
-    let elsewhere = if folder.starts_with(state.folder()) { String::new() } else { format!(", data in {}", folder.display()) };
+    let elsewhere =
+        if folder.starts_with(state.folder()) { String::new() } else { format!(", data in {}", folder.display()) };
     step.done(format_args!("{verb} on 127.0.0.1:{}{elsewhere}", state.ports.postgres()));
     Ok(postgres)
 }
@@ -107,7 +110,8 @@ pub(super) async fn start(state: &mut State) -> Result<Postgres> {
 /// The programs of the version that made the data, or the newest.
 fn programs_for(data: &Path) -> Result<PathBuf> {
     let installed = installations();
-    let made_by = fs::read_to_string(data.join("PG_VERSION")).ok().and_then(|version| version.trim().parse::<u32>().ok());
+    let made_by =
+        fs::read_to_string(data.join("PG_VERSION")).ok().and_then(|version| version.trim().parse::<u32>().ok());
     let found = match made_by {
         Some(version) => installed.into_iter().find(|(installed, _)| *installed == version).with_context(|| {
             format!("the data of this stack is of PostgreSQL {version}, which is not installed any more: install postgresql-{version}, or delete the \
@@ -134,7 +138,8 @@ async fn init(bin: &Path, folder: &Path, data: &Path, password: &str, account: O
 
 fn spawn(state: &State, bin: &Path, folder: &Path, data: &Path, account: Option<&Account>) -> Result<Tracked> {
     // Where the path is too long for a socket, there is TCP.
-    let socket_folder = if folder.as_os_str().len() <= SOCKET_FOLDER_MAX_BYTES { folder.display().to_string() } else { String::new() };
+    let socket_folder =
+        if folder.as_os_str().len() <= SOCKET_FOLDER_MAX_BYTES { folder.display().to_string() } else { String::new() };
     let settings = [
         format!("port={}", state.ports.postgres()),
         "listen_addresses=127.0.0.1".to_owned(),

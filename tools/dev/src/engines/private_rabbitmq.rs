@@ -25,7 +25,8 @@ use crate::{
 
 const ADMIN: &str = "admin";
 /// Not /usr/sbin/rabbitmq-server: that one switches to the system's user and folder.
-const SERVERS: [&str; 3] = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"];
+const SERVERS: [&str; 3] =
+    ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"];
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -51,7 +52,10 @@ pub(super) async fn start(state: &mut State) -> Result<RabbitMq> {
         None => {
             let server = server().context("RabbitMQ is not installed")?;
             for port in [ports.amqp(), ports.management(), ports.distribution()] {
-                ensure!(state::is_free(port), "port {port} is taken by another program; stop that, or use another --name");
+                ensure!(
+                    state::is_free(port),
+                    "port {port} is taken by another program; stop that, or use another --name"
+                );
             }
             configure(state, &folder, account.as_ref())?;
             state.epmd = Some(start_epmd(state, &folder, account.as_ref()).await?);
@@ -71,7 +75,12 @@ pub(super) async fn start(state: &mut State) -> Result<RabbitMq> {
     state.rabbitmq = from_pid_file(&folder).or(Some(process));
     state.save()?;
     let verb = if reused { "runs" } else { "ready" };
-    step.done(format_args!("{} {verb} on 127.0.0.1:{}, management on {}", version(&overview), ports.amqp(), ports.management()));
+    step.done(format_args!(
+        "{} {verb} on 127.0.0.1:{}, management on {}",
+        version(&overview),
+        ports.amqp(),
+        ports.management()
+    ));
     Ok(rabbitmq)
 }
 

@@ -49,7 +49,11 @@ impl RabbitMq {
     pub(crate) async fn import(&self, definitions: &Value) -> Result<()> {
         let answer = http::request(&self.management, Method::POST, "/api/definitions", Some(definitions)).await?;
         answer.success().context("RabbitMQ does not take the definitions")?;
-        for path in obsolete_bindings(&self.vhost, definitions, &self.get(&format!("bindings/{}", endpoint::encode(&self.vhost))).await?) {
+        for path in obsolete_bindings(
+            &self.vhost,
+            definitions,
+            &self.get(&format!("bindings/{}", endpoint::encode(&self.vhost))).await?,
+        ) {
             let answer = http::request(&self.management, Method::DELETE, &path, None).await?;
             ensure!(answer.status.is_success() || answer.status == StatusCode::NOT_FOUND, "{path}: {}", answer.text());
         }
@@ -61,7 +65,12 @@ impl RabbitMq {
     }
 
     /// Waits until the management API answers and AMQP is listened to.
-    pub(super) async fn wait(&self, step: &mut Step, patience: Duration, still_coming: impl Fn() -> Result<()>) -> Result<Value> {
+    pub(super) async fn wait(
+        &self,
+        step: &mut Step,
+        patience: Duration,
+        still_coming: impl Fn() -> Result<()>,
+    ) -> Result<Value> {
         let started = std::time::Instant::now();
         loop {
             let reason = match self.get("overview").await {
@@ -82,9 +91,16 @@ impl RabbitMq {
 /// The API paths of the bindings that are there and should not be: those of exchanges of the definitions to queues of the definitions.
 fn obsolete_bindings(vhost: &str, definitions: &Value, found: &Value) -> Vec<String> {
     let names = |kind: &str| -> BTreeSet<String> {
-        definitions[kind].as_array().into_iter().flatten().filter_map(|item| item["name"].as_str().map(str::to_owned)).collect()
+        definitions[kind]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|item| item["name"].as_str().map(str::to_owned))
+            .collect()
     };
-    let triple = |binding: &Value| ["source", "destination", "routing_key"].map(|key| binding[key].as_str().unwrap_or_default().to_owned());
+    let triple = |binding: &Value| {
+        ["source", "destination", "routing_key"].map(|key| binding[key].as_str().unwrap_or_default().to_owned())
+    };
     let (exchanges, queues) = (names("exchanges"), names("queues"));
     let wanted: BTreeSet<_> = definitions["bindings"].as_array().into_iter().flatten().map(triple).collect();
     let found = found.as_array().into_iter().flatten();
@@ -106,7 +122,10 @@ pub(super) async fn given(amqp: Endpoint, management: Endpoint) -> Result<Rabbit
     let mut step = Step::start("RabbitMQ", "asking the broker of AMQP_URL");
     let vhost = if amqp.path.is_empty() { "/".to_owned() } else { endpoint::decode(&amqp.path)? };
     let rabbitmq = RabbitMq { origin: Origin::Given, amqp, management, vhost };
-    let overview = rabbitmq.wait(&mut step, Duration::from_secs(5), || Ok(())).await.context("RABBITMQ_MANAGEMENT_URL, AMQP_URL")?;
+    let overview = rabbitmq
+        .wait(&mut step, Duration::from_secs(5), || Ok(()))
+        .await
+        .context("RABBITMQ_MANAGEMENT_URL, AMQP_URL")?;
     step.done(format_args!("{} answers at {}", version(&overview), rabbitmq.amqp));
     Ok(rabbitmq)
 }
@@ -143,15 +162,16 @@ mod tests {
             "queues": [{ "name": "notifications" }],
             "bindings": [{ "source": "events", "destination": "notifications", "routing_key": "users.v1.UserDeleted.*" }],
         });
-        let binding = |source: &str, queue: &str, key: &str| {
-            json!({ "source": source, "destination": queue, "routing_key": key, "properties_key": key })
-        };
+        let binding = |source: &str, queue: &str, key: &str| json!({ "source": source, "destination": queue, "routing_key": key, "properties_key": key });
         let found = json!([
             binding("", "notifications", "notifications"),
             binding("events", "notifications", "users.v1.UserDeleted.*"),
             binding("events", "notifications", "users.v1.Old.*"),
             binding("events", "somebody-elses", "users.v1.Old.*"),
         ]);
-        assert_eq!(obsolete_bindings("/", &definitions, &found), ["/api/bindings/%2F/e/events/q/notifications/users.v1.Old.%2A"]);
+        assert_eq!(
+            obsolete_bindings("/", &definitions, &found),
+            ["/api/bindings/%2F/e/events/q/notifications/users.v1.Old.%2A"]
+        );
     }
 }

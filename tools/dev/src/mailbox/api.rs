@@ -33,13 +33,17 @@ pub(super) fn answer(store: &Store, ask: &Ask) -> Reply {
         (&Method::GET, ["api", "v1", "message", id, "raw"]) => {
             with(store, id, |mail| reply(StatusCode::OK, "text/plain; charset=utf-8", mail.raw.clone()))
         }
-        (&Method::GET, ["api", "v1", "message", id, "headers"]) => with(store, id, |mail| json(StatusCode::OK, &headers(mail))),
+        (&Method::GET, ["api", "v1", "message", id, "headers"]) => {
+            with(store, id, |mail| json(StatusCode::OK, &headers(mail)))
+        }
         _ => text(StatusCode::NOT_FOUND, "There is nothing here.\n"),
     }
 }
 
 fn with(store: &Store, id: &str, show: impl Fn(&Mail) -> Reply) -> Reply {
-    store.find(id).map_or_else(|| json(StatusCode::NOT_FOUND, &json!({ "Error": "message not found" })), |mail| show(&mail))
+    store
+        .find(id)
+        .map_or_else(|| json(StatusCode::NOT_FOUND, &json!({ "Error": "message not found" })), |mail| show(&mail))
 }
 
 /// `<id>` is the page of a mail, `<id>.html` and `<id>.txt` are its parts.
@@ -61,7 +65,8 @@ struct Deletion {
 }
 
 fn delete(store: &Store, ask: &Ask) -> Reply {
-    let deletion = if ask.body.is_empty() { Ok(Deletion::default()) } else { serde_json::from_slice::<Deletion>(&ask.body) };
+    let deletion =
+        if ask.body.is_empty() { Ok(Deletion::default()) } else { serde_json::from_slice::<Deletion>(&ask.body) };
     match deletion {
         Ok(Deletion { ids }) if ids.is_empty() => store.clear(),
         Ok(Deletion { ids }) => store.remove(&ids),
@@ -94,7 +99,11 @@ fn matches(mail: &Mail, query: &str) -> bool {
             "to" => mail.to.iter().any(|to| contains(to, what)),
             "from" => contains(&mail.from, what),
             "subject" => contains(&mail.subject(), what),
-            _ => mail.to.iter().any(|to| contains(to, word)) || contains(&mail.subject(), word) || contains(&mail.text(), word),
+            _ => {
+                mail.to.iter().any(|to| contains(to, word))
+                    || contains(&mail.subject(), word)
+                    || contains(&mail.text(), word)
+            }
         }
     })
 }
@@ -117,7 +126,8 @@ fn words(query: &str) -> Vec<String> {
 
 fn summary(mail: &Mail) -> Value {
     let text = mail.text();
-    let snippet: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SNIPPET_MAX_CHARS).collect();
+    let snippet: String =
+        text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SNIPPET_MAX_CHARS).collect();
     let mut summary = envelope(mail);
     summary["Created"] = mail.received_text().into();
     summary["Read"] = false.into();
@@ -130,7 +140,8 @@ fn whole(mail: &Mail) -> Value {
     let mut whole = envelope(mail);
     let parsed = mail.parsed();
     let date = parsed.as_ref().and_then(|mail| mail.date().map(mail_parser::DateTime::to_rfc3339));
-    let attachment = |(name, kind, size): (String, String, usize)| json!({ "FileName": name, "ContentType": kind, "Size": size });
+    let attachment =
+        |(name, kind, size): (String, String, usize)| json!({ "FileName": name, "ContentType": kind, "Size": size });
     whole["ReturnPath"] = mail.from.clone().into();
     whole["Date"] = date.unwrap_or_else(|| mail.received_text()).into();
     whole["Text"] = mail.text().into();
@@ -147,8 +158,12 @@ fn envelope(mail: &Mail) -> Value {
     let to = addresses(parsed.and_then(|mail| mail.to()));
     let cc = addresses(parsed.and_then(|mail| mail.cc()));
     let named = |address: &str| to.iter().chain(&cc).any(|known| known["Address"] == address);
-    let bcc: Vec<Value> =
-        mail.to.iter().filter(|address| !named(address)).map(|address| json!({ "Name": "", "Address": address })).collect();
+    let bcc: Vec<Value> = mail
+        .to
+        .iter()
+        .filter(|address| !named(address))
+        .map(|address| json!({ "Name": "", "Address": address }))
+        .collect();
     json!({
         "ID": mail.id,
         "MessageID": parsed.and_then(|mail| mail.message_id()).unwrap_or_default(),
@@ -162,9 +177,7 @@ fn envelope(mail: &Mail) -> Value {
 }
 
 fn addresses(header: Option<&Address<'_>>) -> Vec<Value> {
-    let address = |found: &mail_parser::Addr<'_>| {
-        json!({ "Name": found.name().unwrap_or_default(), "Address": found.address().unwrap_or_default() })
-    };
+    let address = |found: &mail_parser::Addr<'_>| json!({ "Name": found.name().unwrap_or_default(), "Address": found.address().unwrap_or_default() });
     header.map(|list| list.iter().map(address).collect()).unwrap_or_default()
 }
 

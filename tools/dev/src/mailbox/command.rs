@@ -6,7 +6,10 @@ pub(super) enum Command {
     Ehlo,
     Helo,
     /// The reverse path, empty for a bounce, and the announced size.
-    Mail { from: String, size: Option<usize> },
+    Mail {
+        from: String,
+        size: Option<usize>,
+    },
     Rcpt(String),
     Data,
     Rset,
@@ -82,7 +85,11 @@ fn is_address(text: &str) -> bool {
     let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | ';');
     text.len() <= 254
         && text.rsplit_once('@').is_some_and(|(local, domain)| {
-            !local.is_empty() && !domain.is_empty() && !domain.starts_with('.') && !domain.ends_with('.') && !text.contains(odd)
+            !local.is_empty()
+                && !domain.is_empty()
+                && !domain.starts_with('.')
+                && !domain.ends_with('.')
+                && !text.contains(odd)
         })
 }
 

@@ -15,7 +15,8 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;ma
  .muted,th,dt{color:#93a3b3}}";
 
 /// The mail's own HTML runs no script, loads nothing from anywhere, and opens links beside the page.
-const PART_POLICY: &str = "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+const PART_POLICY: &str =
+    "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// Newest first.
 pub(super) fn list(mails: &[Arc<Mail>]) -> Reply {

@@ -42,7 +42,8 @@ pub(super) async fn serve(listener: TcpListener, store: Arc<Store>, script: Scri
         let busy = sessions.len() >= CONNECTIONS_MAX;
         sessions.spawn(async move {
             let (input, output) = stream_halves(stream);
-            let mut session = Session { input, output, store, script, greeted: false, from: None, to: Vec::new(), mistakes: 0 };
+            let mut session =
+                Session { input, output, store, script, greeted: false, from: None, to: Vec::new(), mistakes: 0 };
             // A connection that breaks is the sender's business.
             let _ = if busy { session.reply(421, "4.3.2 Too many connections").await } else { session.run().await };
         });
@@ -112,7 +113,9 @@ impl Session {
             Command::Ehlo => {
                 self.reset();
                 self.greeted = true;
-                let extensions = format!("250-postrider-dev\r\n250-SIZE {MAIL_MAX_BYTES}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 PIPELINING\r\n");
+                let extensions = format!(
+                    "250-postrider-dev\r\n250-SIZE {MAIL_MAX_BYTES}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 PIPELINING\r\n"
+                );
                 self.output.write_all(extensions.as_bytes()).await?;
             }
             Command::Helo => {
@@ -122,7 +125,9 @@ impl Session {
             }
             Command::Mail { .. } if !self.greeted => self.mistake(503, "5.5.1 Say EHLO first").await?,
             Command::Mail { .. } if self.from.is_some() => self.mistake(503, "5.5.1 One mail at a time").await?,
-            Command::Mail { size: Some(size), .. } if size > MAIL_MAX_BYTES => self.reply(552, "5.3.4 Too large").await?,
+            Command::Mail { size: Some(size), .. } if size > MAIL_MAX_BYTES => {
+                self.reply(552, "5.3.4 Too large").await?
+            }
             Command::Mail { from, .. } => match self.script.take(Stage::Sender) {
                 Some(behaviour) => return self.misbehave(behaviour).await,
                 None => {

@@ -21,10 +21,15 @@ pub(super) fn answer(store: &Store, ask: &Ask) -> Reply {
         },
         ["trace", id] => store.trace(id).map_or_else(|| pages::not_found(id), |spans| pages::trace(&spans)),
         ["api", "services"] => named(services(store)),
-        ["api", "services", service, "operations"] => named(operations(store, service).into_iter().map(|(name, _)| name).collect()),
+        ["api", "services", service, "operations"] => {
+            named(operations(store, service).into_iter().map(|(name, _)| name).collect())
+        }
         ["api", "operations"] => {
             let all = operations(store, ask.query("service").unwrap_or_default());
-            let data = all.into_iter().map(|(name, kind)| json!({ "name": name, "spanKind": kind.unwrap_or_default() })).collect();
+            let data = all
+                .into_iter()
+                .map(|(name, kind)| json!({ "name": name, "spanKind": kind.unwrap_or_default() }))
+                .collect();
             json(StatusCode::OK, &jaeger::list(data))
         }
         ["api", "traces"] => traces(store, ask),

@@ -101,6 +101,7 @@ fn tag(name: &str, value: &Value) -> Json {
 
 fn log(event: &Event) -> Json {
     let name = tag("event", &Value::Text(event.name.clone()));
-    let fields: Vec<Json> = [name].into_iter().chain(event.attributes.iter().map(|(name, value)| tag(name, value))).collect();
+    let fields: Vec<Json> =
+        [name].into_iter().chain(event.attributes.iter().map(|(name, value)| tag(name, value))).collect();
     json!({ "timestamp": event.time_ns / 1_000, "fields": fields })
 }

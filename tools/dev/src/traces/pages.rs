@@ -81,7 +81,8 @@ pub(super) fn trace(spans: &[Arc<Span>]) -> Reply {
     let rows: String = tree(spans).into_iter().map(|(depth, span)| row(depth, span, start, duration)).collect();
     let id = spans.first().map(|span| span.trace_id.clone()).unwrap_or_default();
     let name = tree(spans).first().map(|(_, root)| root.name.clone()).unwrap_or_default();
-    let ticks: String = (0..=4).map(|quarter| format!("<span>{}</span>", milliseconds(duration / 4 * quarter))).collect();
+    let ticks: String =
+        (0..=4).map(|quarter| format!("<span>{}</span>", milliseconds(duration / 4 * quarter))).collect();
     let body = format!(
         "<p><a href=\"/search\">← Traces</a></p><h1>{}</h1><p class=muted>{} UTC · {} spans · {} · trace {} · \
          <a href=\"/api/traces/{}\">JSON</a></p><div class=scale><div></div><div class=muted>{ticks}</div></div>{rows}",
@@ -111,7 +112,8 @@ fn row(depth: usize, span: &Span, trace_start: u64, trace_duration: u64) -> Stri
     let share = |nanoseconds: u64| nanoseconds as f64 * 100.0 / trace_duration.max(1) as f64;
     let (left, width) = (share(span.start_ns.saturating_sub(trace_start)), share(span.duration_ns()));
     // The time stands beside the bar, on the side where there is room.
-    let beside = if left + width < 85.0 { format!("left:{:.2}%", left + width) } else { format!("right:{:.2}%", 100.0 - left) };
+    let beside =
+        if left + width < 85.0 { format!("left:{:.2}%", left + width) } else { format!("right:{:.2}%", 100.0 - left) };
     let bad = if matches!(span.status, Status::Error(_)) { " <span class=bad>error</span>" } else { "" };
     format!(
         "<details class=span><summary><span class=name style=\"padding-left:{}rem\">{}{}{bad}</span><span class=track>\
@@ -143,7 +145,8 @@ fn facts(span: &Span, trace_start: u64) -> String {
         add(name, &value.text());
     }
     for event in &span.events {
-        let more: Vec<String> = event.attributes.iter().map(|(name, value): &(String, Value)| format!("{name}={}", value.text())).collect();
+        let more: Vec<String> =
+            event.attributes.iter().map(|(name, value): &(String, Value)| format!("{name}={}", value.text())).collect();
         let after = milliseconds(event.time_ns.saturating_sub(span.start_ns));
         add(&format!("event after {after}"), &format!("{} {}", event.name, more.join(" ")));
     }

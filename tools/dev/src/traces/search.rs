@@ -33,7 +33,9 @@ impl Search {
             ask.query(name).map(|text| text.parse().map_err(|_| format!("{name}: {text} is not a number"))).transpose()
         };
         let time = |name: &str| -> Result<Option<u64>, String> {
-            ask.query(name).map(|text| duration_ns(text).ok_or_else(|| format!("{name}: {text} is not a duration"))).transpose()
+            ask.query(name)
+                .map(|text| duration_ns(text).ok_or_else(|| format!("{name}: {text} is not a duration")))
+                .transpose()
         };
         let micros = |value: Option<u64>| value.map(|micros| micros.saturating_mul(1_000));
         let after_ns = match micros(number("start")?) {
@@ -48,7 +50,9 @@ impl Search {
             before_ns: micros(number("end")?),
             min_ns: time("minDuration")?,
             max_ns: time("maxDuration")?,
-            limit: number("limit")?.map_or(LIMIT_DEFAULT, |limit| usize::try_from(limit).unwrap_or(LIMIT_MAX)).min(LIMIT_MAX),
+            limit: number("limit")?
+                .map_or(LIMIT_DEFAULT, |limit| usize::try_from(limit).unwrap_or(LIMIT_MAX))
+                .min(LIMIT_MAX),
         })
     }
 
@@ -125,7 +129,9 @@ mod tests {
 
     #[test]
     fn durations_are_gos() {
-        for (text, nanoseconds) in [("100ms", 100_000_000), ("1h30m", 5_400_000_000_000), ("1.5s", 1_500_000_000), ("2d", 172_800_000_000_000)] {
+        for (text, nanoseconds) in
+            [("100ms", 100_000_000), ("1h30m", 5_400_000_000_000), ("1.5s", 1_500_000_000), ("2d", 172_800_000_000_000)]
+        {
             assert_eq!(duration_ns(text), Some(nanoseconds), "{text}");
         }
         for nonsense in ["", "5", "ms", "5 apples", "1.2.3s"] {
@@ -165,7 +171,9 @@ mod tests {
 
     #[test]
     fn parameters_that_make_no_sense_are_named() {
-        for (name, value) in [("limit", "many"), ("lookback", "long"), ("tags", "error"), ("tag", "error"), ("minDuration", "5")] {
+        for (name, value) in
+            [("limit", "many"), ("lookback", "long"), ("tags", "error"), ("tag", "error"), ("minDuration", "5")]
+        {
             assert!(search(&[(name, value)]).unwrap_err().starts_with(name), "{name}");
         }
     }

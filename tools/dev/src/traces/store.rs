@@ -197,14 +197,20 @@ fn in_order(mut spans: Vec<Arc<Span>>) -> Vec<Arc<Span>> {
 pub(super) fn tree(spans: &[Arc<Span>]) -> Vec<(usize, &Arc<Span>)> {
     let mut children: HashMap<Option<&str>, Vec<&Arc<Span>>> = HashMap::new();
     for span in spans {
-        let parent = span.parent_id.as_deref().filter(|parent| *parent != span.span_id && spans.iter().any(|other| other.span_id == *parent));
+        let parent = span
+            .parent_id
+            .as_deref()
+            .filter(|parent| *parent != span.span_id && spans.iter().any(|other| other.span_id == *parent));
         children.entry(parent).or_default().push(span);
     }
-    let mut open: Vec<(usize, &Arc<Span>)> = children.remove(&None).into_iter().flatten().rev().map(|root| (0, root)).collect();
+    let mut open: Vec<(usize, &Arc<Span>)> =
+        children.remove(&None).into_iter().flatten().rev().map(|root| (0, root)).collect();
     let mut tree = Vec::with_capacity(spans.len());
     while let Some((depth, span)) = open.pop() {
         tree.push((depth, span));
-        open.extend(children.remove(&Some(span.span_id.as_str())).into_iter().flatten().rev().map(|child| (depth + 1, child)));
+        open.extend(
+            children.remove(&Some(span.span_id.as_str())).into_iter().flatten().rev().map(|child| (depth + 1, child)),
+        );
     }
     tree
 }
