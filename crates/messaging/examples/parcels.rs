@@ -2,7 +2,12 @@
 //!
 //! Needs a database and a broker of which it may do what it likes:
 //! `DATABASE_URL=postgres://… AMQP_URL=amqp://… RABBITMQ_MANAGEMENT_URL=http://… cargo run -p messaging --example parcels`
-#![expect(clippy::print_stdout, clippy::expect_used, clippy::disallowed_methods, reason = "a program for people to read and run")]
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a program for people to read and run"
+)]
 
 use std::time::Duration;
 

@@ -10,7 +10,6 @@ use std::{
     collections::VecDeque,
     error::Error,
     fmt,
-    future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -25,7 +24,7 @@ use lettre::{
         extension::{Extension, MailBodyParameter, MailParameter},
     },
 };
-use tokio::time::timeout;
+use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 use tracing::{Instrument, Span, field::Empty};
 
 use crate::smtp_server::SmtpServer;
@@ -53,6 +52,9 @@ struct Inner {
     server: SmtpServer,
     /// For one whole mail, from `MAIL FROM` to the answer after the last line.
     deadline: Duration,
+    /// Where connections are opened, whoever asks. A socket dies with the runtime that opened it, and every HTTP thread, which
+    /// may ask for the health, has a runtime of its own that ends before the last mail does.
+    home: Handle,
     idle: Mutex<VecDeque<Idle>>,
     /// The last look; held while looking, so that many askers look once.
     health: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
@@ -104,9 +106,16 @@ impl fmt::Display for NotAccepted {
 impl Error for NotAccepted {}
 
 impl Smtp {
-    /// A pool without connections yet; they are made when a mail needs one. `deadline` is for one whole mail.
+    /// A pool without connections yet; they are made when a mail needs one. `deadline` is for one whole mail. Needs
+    /// the runtime that lives longest.
     pub(crate) fn new(server: SmtpServer, deadline: Duration) -> Self {
-        Self(Arc::new(Inner { server, deadline, idle: Mutex::default(), health: tokio::sync::Mutex::default() }))
+        Self(Arc::new(Inner {
+            server,
+            deadline,
+            home: Handle::current(),
+            idle: Mutex::default(),
+            health: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// Hands one mail over. `Ok` is the server's promise to deliver it.
@@ -153,12 +162,16 @@ impl Smtp {
                 return Ok((connection, true));
             }
         }
-        let connecting = connect(&self.0.server);
-        let connection = within(CONNECT_DEADLINE, connecting).await.map_err(|error| match error {
-            None => format!("no greeting within {} s", CONNECT_DEADLINE.as_secs()),
-            Some(error) => words(&error),
-        })?;
-        Ok((connection, false))
+        let inner = Arc::clone(&self.0);
+        // A set, because dropping it ends the task: whoever asks may give up.
+        let mut connecting = JoinSet::new();
+        connecting.spawn_on(async move { timeout(CONNECT_DEADLINE, connect(&inner.server)).await }, &self.0.home);
+        match connecting.join_next().await {
+            Some(Ok(Ok(Ok(connection)))) => Ok((connection, false)),
+            Some(Ok(Ok(Err(error)))) => Err(words(&error)),
+            Some(Ok(Err(_))) => Err(format!("no greeting within {} s", CONNECT_DEADLINE.as_secs())),
+            Some(Err(_)) | None => Err("the service is stopping".into()),
+        }
     }
 
     fn idle(&self) -> Option<AsyncSmtpConnection> {
@@ -270,11 +283,6 @@ fn words(error: &LettreError) -> String {
         (Some(code), None) => code.to_string(),
         (None, _) => error.to_string(),
     }
-}
-
-/// `Err(None)` after the deadline.
-async fn within<T, E>(deadline: Duration, work: impl Future<Output = Result<T, E>>) -> Result<T, Option<E>> {
-    timeout(deadline, work).await.map_or(Err(None), |result| result.map_err(Some))
 }
 
 async fn quit(mut connection: AsyncSmtpConnection) {

@@ -63,7 +63,7 @@ struct UpArgs {
 struct DownArgs {
     #[command(flatten)]
     stack: NameArgs,
-    /// Also delete the data: databases, queues, mails, logs, passwords.
+    /// Also delete the data: databases, queues, mails, logs, passwords. What is on engines that were given by URL stays.
     #[arg(long)]
     purge: bool,
 }

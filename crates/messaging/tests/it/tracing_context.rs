@@ -42,7 +42,34 @@ async fn the_trace_survives_from_the_request_to_the_next_event() {
     assert!(linked.into_iter().any(|link| link.span_context.span_id() == create.span_context.span_id()));
 }
 
-/// An unsampled trace stays unsampled, and its baggage arrives.
+/// A trace that is not sampled stays so, and its baggage travels with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unsampled_trace_and_its_baggage_are_carried_too() {
+    use opentelemetry::propagation::TextMapPropagator as _;
+    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+    telemetry::init_for_tests();
+    let stage = stage().await;
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    let headers: std::collections::HashMap<String, String> =
+        [("traceparent", traceparent), ("baggage", "tenant=north")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let context = opentelemetry_sdk::propagation::TraceContextPropagator::new().extract(&headers);
+    let context = opentelemetry_sdk::propagation::BaggagePropagator::new().extract_with_context(&context, &headers);
+    let request = tracing::info_span!("request");
+    request.set_parent(context).unwrap();
+    publish(&stage.outbox, "p-1", 1).instrument(request).await;
+
+    let carried = "select count(*) from messaging.outbox where context ->> 'traceparent' like
+         '00-4bf92f3577b34da6a3ce929d0e0e4736-%-00' and context ->> 'baggage' = 'tenant=north'";
+    assert_eq!(stage.count(carried).await, 1);
+    let flow = Flow::start(&stage, Record::always());
+    eventually("the effect is there", async || effects(&stage).await == 1).await;
+    flow.settle(&stage).await;
+    let next = "select count(*) from messaging.journal where type like '%Seen' and context ->> 'traceparent' like
+         '00-4bf92f3577b34da6a3ce929d0e0e4736-%-00' and context ->> 'baggage' = 'tenant=north'";
+    assert_eq!(stage.count(next).await, 1, "the next event carries on");
+}
+
+/// A trace must never stop a message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_without_a_valid_context_is_published_all_the_same() {
     let stage = stage().await;

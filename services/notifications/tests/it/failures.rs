@@ -1,6 +1,9 @@
 //! What becomes of a mail when the mail server does not simply take it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use dev::mailbox::{Behaviour, Stage};
 use testkit::eventually;
@@ -152,11 +155,33 @@ async fn a_reply_that_comes_too_late_is_not_taken_for_the_answer_to_another_mail
     shop.close().await;
 }
 
+/// `/readyz` looks at the mail server too, and its connection is used for mails; but the threads that answer HTTP are gone
+/// before the last mail is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_in_hand_when_the_service_stops_is_finished() {
+    let server = LateServer::start().await;
+    let mut shop = Shop::open_with(&[&format!("--smtp-url={}", server.url)]).await;
+    let user_id = shop.register("late@example.org", "t0ken").await;
+    eventually("the server has the mail", async || server.mails_in.load(Ordering::SeqCst) == 1).await;
+    shop.begin_to_stop().await;
+    server.late_reply.notify_one();
+    shop.stop_service().await.expect("it stops in order");
+
+    assert_eq!(shop.count("select count(*) from notifications where state = 'sent'").await, 1);
+    assert_eq!(shop.count("select count(*) from messaging.job").await, 0);
+    shop.start().await;
+    shop.notification(user_id, "verify_email", "sent").await;
+    assert_eq!(*server.recipients.lock().await, ["late@example.org"]);
+    shop.close().await;
+}
+
 /// Takes its time for the first mail, and refuses all others at their end.
 struct LateServer {
     url: String,
     late_reply: Arc<Notify>,
     recipients: Arc<Mutex<Vec<String>>>,
+    /// Mails whose last line has arrived.
+    mails_in: Arc<AtomicUsize>,
     _running: JoinSet<()>,
 }
 
@@ -164,20 +189,20 @@ impl LateServer {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("smtp://{}", listener.local_addr().expect("an address"));
-        let (late_reply, recipients) = (Arc::new(Notify::new()), Arc::default());
+        let (late_reply, recipients, mails_in) = (Arc::new(Notify::new()), Arc::default(), Arc::default());
         let mut running = JoinSet::new();
-        let (reply, seen) = (Arc::clone(&late_reply), Arc::clone(&recipients));
+        let (reply, seen, ended) = (Arc::clone(&late_reply), Arc::clone(&recipients), Arc::clone(&mails_in));
         running.spawn(async move {
             let mut conversations = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                let (reply, seen) = (Arc::clone(&reply), Arc::clone(&seen));
+                let (reply, seen, ended) = (Arc::clone(&reply), Arc::clone(&seen), Arc::clone(&ended));
                 conversations.spawn(async move {
                     // Whoever hangs up is gone.
-                    let _ = converse(socket, &reply, &seen).await;
+                    let _ = converse(socket, &reply, &seen, &ended).await;
                 });
             }
         });
-        Self { url, late_reply, recipients, _running: running }
+        Self { url, late_reply, recipients, mails_in, _running: running }
     }
 }
 
@@ -185,12 +210,16 @@ async fn converse(
     mut socket: tokio::net::TcpStream,
     late_reply: &Notify,
     recipients: &Mutex<Vec<String>>,
+    mails_in: &AtomicUsize,
 ) -> std::io::Result<()> {
     let (reader, mut writer) = socket.split();
     let mut lines = BufReader::new(reader).lines();
     writer.write_all(b"220 late.example\r\n").await?;
     let mut in_mail = false;
     while let Some(line) = lines.next_line().await? {
+        if line == "." {
+            mails_in.fetch_add(1, Ordering::SeqCst);
+        }
         let reply: &[u8] = match line.as_str() {
             "." if recipients.lock().await.len() == 1 => {
                 in_mail = false;

@@ -195,6 +195,14 @@ impl Shop {
         service.task.await.expect("the service does not panic")
     }
 
+    /// Asks the service to stop, and waits until it takes no requests any more. What it has in hand goes on.
+    pub async fn begin_to_stop(&self) {
+        let service = self.service.as_ref().expect("the service runs");
+        service.stop.cancel();
+        let closed = async || reqwest::Client::new().get(format!("{}/livez", service.base)).send().await.is_err();
+        eventually("no requests are taken", closed).await;
+    }
+
     /// Stops everything in order. Fails the test when anything is left that should not be.
     pub async fn close(mut self) {
         let idle = "every event is delivered, every letter is done";

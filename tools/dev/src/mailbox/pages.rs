@@ -71,7 +71,11 @@ pub(super) fn mail(mail: &Mail) -> Reply {
 }
 
 pub(super) fn html_part(mail: &Mail) -> Reply {
-    html(format!("<base target=\"_blank\">{}", mail.html()), PART_POLICY)
+    // Links open beside the page. Not in front of the document type: that would change how the browser lays it out.
+    let content = mail.html();
+    let at = content.to_ascii_lowercase().find("<head>").map_or(0, |head| head + "<head>".len());
+    let (before, after) = content.split_at(at);
+    html(format!("{before}<base target=\"_blank\">{after}"), PART_POLICY)
 }
 
 /// Text as HTML, its web addresses as links.
