@@ -209,14 +209,14 @@ impl Broker {
             let declared = channel
                 .exchange_declare(exchange.into(), lapin::ExchangeKind::Topic, passive, Default::default())
                 .await;
-            declared.map_err(|error| Error::Topology(format!("exchange {exchange}: {error}")))?;
+            declared.map_err(|error| refused(format!("exchange {exchange}"), error))?;
         }
         for subscription in &service.subscriptions {
             for queue in [subscription.queue_names(), vec![subscription.dead_queue()]].concat() {
                 let channel = self.consume_channel().await?;
                 let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
                 let declared = channel.queue_declare(queue.as_str().into(), passive, Default::default()).await;
-                declared.map_err(|error| Error::Topology(format!("queue {queue}: {error}")))?;
+                declared.map_err(|error| refused(format!("queue {queue}"), error))?;
             }
             if let Some(management) = management {
                 management.verify(subscription).await?;
@@ -224,6 +224,11 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// A refusal says that something is missing or differs; anything else says only that the broker could not be asked.
+fn refused(what: String, error: lapin::Error) -> Error {
+    if error.is_amqp_soft_error() { Error::Topology(format!("{what}: {error}")) } else { Error::Broker(error) }
 }
 
 impl Management {
