@@ -135,6 +135,11 @@ impl Relay {
                     if progress.published > 0 {
                         continue;
                     }
+                    if progress.held > 0 {
+                        // A quorum queue that was full tells a channel only when it has shrunk, not when its limit is lifted; a new
+                        // channel asks anew.
+                        publisher = None;
+                    }
                     self.options.poll
                 }
                 Ok(None) => break,
