@@ -16,8 +16,9 @@ use crate::{
     retry::RECONNECT,
 };
 
-/// Attempts that one replica takes at once.
-const BATCH: i64 = 16;
+/// Parked messages that a replica claims at once. One: a claim counts as an attempt, and should the process die over a message, no other one
+/// shall have spent an attempt with it, nor wait for its lease to end.
+const BATCH: i64 = 1;
 
 /// A parked message under lease.
 struct Attempt {
@@ -74,8 +75,8 @@ impl Consumer {
 
     async fn claim(&self) -> Result<Vec<Attempt>, sqlx::Error> {
         let lease = Uuid::now_v7();
-        // Longer than the attempts can take, one after the other; should this process die, they come due again then.
-        let lease_for = self.options.handler_deadline * u32::try_from(BATCH).unwrap_or(1) + Duration::from_secs(30);
+        // Longer than the attempt can take; should this process die, the message comes due again then.
+        let lease_for = self.options.handler_deadline + Duration::from_secs(30);
         let rows = sqlx::query!(
             r#"update messaging.parked
                set attempts = attempts + 1, lease = $2, next_attempt_at = now() + make_interval(secs => $3)

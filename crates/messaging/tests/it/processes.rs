@@ -106,3 +106,41 @@ async fn nothing_is_lost_or_done_twice_when_replicas_are_killed() {
     }
     stage.expect_leftovers();
 }
+
+/// A claim counts as an attempt, so only the message in hand is claimed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_message_that_kills_the_process_costs_its_neighbours_no_attempt() {
+    use prost::Message as _;
+    let mut stage = stage().await;
+    // The deadly one has been due for longest, so it is tried first.
+    for (n, key) in ["deadly", "p-1", "p-2", "p-3", "p-4"].into_iter().enumerate() {
+        sqlx::query(
+            "insert into messaging.parked (consumer, message_id, producer, type, key, seq, payload, context, deadline,
+                                           occurred_at, state, attempts, next_attempt_at)
+             values ('parcels', $1, 'parcels', 'parcels.v1.ParcelMoved', $2, 1, $3, '{}', false, now(), 'waiting', 1,
+                     now() - interval '1 hour' + make_interval(secs => $4))",
+        )
+        .bind(uuid::Uuid::now_v7())
+        .bind(key)
+        .bind(moved(key, 1).encode_to_vec())
+        .bind(n as f64)
+        .execute(&stage.database.pool)
+        .await
+        .unwrap();
+    }
+    let mut child = start_replica(&stage);
+    let mut deaths = 0;
+    eventually("the others have their effect", async || {
+        if child.try_wait().unwrap().is_some() {
+            deaths += 1;
+            child = start_replica(&stage);
+        }
+        effects(&stage).await == 4
+    })
+    .await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(deaths, 1, "the deadly one was tried");
+    assert_eq!(stage.count("select max(attempt) from effect").await, 2);
+    stage.expect_leftovers();
+}
