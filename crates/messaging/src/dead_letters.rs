@@ -11,6 +11,7 @@ use crate::{
     Error, Outbox,
     consumer::parking::{lock_key, promote_next},
     handler::ErasedHandler,
+    mutants::without,
 };
 
 /// The dead letters of one consumer.
@@ -232,7 +233,9 @@ impl DeadLetters {
         if revived.rows_affected() == 0 {
             return Ok(false);
         }
-        promote_next(&mut tx, self.consumer, &letter.producer, &letter.key).await?;
+        if !without("redrive") {
+            promote_next(&mut tx, self.consumer, &letter.producer, &letter.key).await?;
+        }
         // A deadline waits for nobody, and so does what was never in any order.
         sqlx::query!(
             "update messaging.parked set next_attempt_at = now()

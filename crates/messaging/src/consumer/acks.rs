@@ -7,6 +7,8 @@ use std::{
 
 use lapin::{Channel, options::BasicAckOptions};
 
+use crate::mutants::without;
+
 /// Done deliveries above an unfinished one that are tolerated before they are acknowledged one by one.
 const STUCK: usize = 32;
 
@@ -18,6 +20,9 @@ pub(super) struct Acks {
 
 impl Acks {
     pub(super) fn new(channel: Channel) -> Self {
+        if without("ack-life") {
+            *latest() = Some(channel.clone());
+        }
         Self { channel, in_hand: Mutex::default() }
     }
 
@@ -35,14 +40,22 @@ impl Acks {
             }
             due(&mut in_hand)
         };
+        let latest = if without("ack-life") { latest().clone() } else { None };
+        let channel = latest.as_ref().unwrap_or(&self.channel);
         for (tag, multiple) in due {
-            let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple }).await;
+            let _ = channel.basic_ack(tag, BasicAckOptions { multiple }).await;
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, bool>> {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// For the switch `ack-life`: the channel of whichever life began last.
+fn latest() -> std::sync::MutexGuard<'static, Option<Channel>> {
+    static LATEST: Mutex<Option<Channel>> = Mutex::new(None);
+    LATEST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes what can be acknowledged out of the map: (tag, multiple).

@@ -125,6 +125,9 @@ impl<'a> Life<'a> {
         if without("drain") {
             workers.abort_all();
         }
+        if without("ack-life") {
+            workers.detach_all();
+        }
         while workers.join_next().await.is_some() {}
         if self.channel.status().connected() {
             let _ = timeout(REQUEST_TIMEOUT, self.channel.close(200, "done".into())).await;

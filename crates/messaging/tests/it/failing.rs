@@ -99,6 +99,7 @@ async fn an_unknown_field_does_not_break_a_consumer() {
     flow.settle(&stage).await;
 }
 
+/// Switch: `redrive`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redrive_works_and_is_recorded() {
     let stage = stage().await;
