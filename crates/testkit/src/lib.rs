@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![expect(clippy::expect_used, reason = "a test that cannot set itself up has failed")]
 
+mod actor;
+mod client;
 mod database;
 mod proxy;
 mod stage;
@@ -8,8 +10,11 @@ mod vhost;
 
 use std::time::Duration;
 
+pub use actor::{Actor, Heard, Playing};
+pub use client::{Answer, Client};
 pub use database::Database;
 pub use proxy::AmqpProxy;
+pub use reqwest::{Method, StatusCode};
 pub use stage::Stage;
 pub use vhost::{PASSWORD, Vhost};
 

@@ -4,6 +4,7 @@ pub mod auth;
 mod body;
 mod client_addr;
 mod connection;
+pub mod etag;
 mod exchange;
 mod extract;
 mod health;
@@ -14,6 +15,8 @@ mod problem;
 mod route;
 mod server;
 mod stop;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use client_addr::ClientAddr;
 pub use extract::{Json, Path, Query};

@@ -25,10 +25,10 @@ pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 ///     .field("/password", "has 5 characters");
 /// assert_eq!(problem.status(), StatusCode::UNPROCESSABLE_ENTITY);
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Problem(Box<Parts>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Parts {
     status: StatusCode,
     slug: Cow<'static, str>,

@@ -2,50 +2,16 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 use secrecy::SecretString;
-
-/// Accounts, sessions and roles.
-#[derive(Debug, Parser)]
-#[command(version, about)]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Serve until SIGTERM or SIGINT. This is what happens without a subcommand, too
-    Serve(Box<Config>),
-    /// Print what this service needs of the broker, as JSON
-    Topology,
-}
-
-impl Command {
-    /// Reads the command line and the environment; prints help or a mistake and exits.
-    pub fn from_args() -> Self {
-        Cli::parse().command.unwrap_or_else(|| Self::Serve(Box::new(FromEnvironment::parse_from(["users"]).config)))
-    }
-}
-
-#[derive(Debug, Parser)]
-struct FromEnvironment {
-    #[command(flatten)]
-    config: Config,
-}
 
 /// The settings.
 #[derive(Debug, Clone, Args)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8081").required(false)))]
 pub struct Config {
-    /// The PostgreSQL database of this service
-    #[arg(long, env, value_name = "URL", hide_env_values = true)]
-    pub database_url: SecretString,
-
-    /// RabbitMQ, as this service's own user
-    #[arg(long, env, value_name = "URL", hide_env_values = true)]
-    pub amqp_url: SecretString,
+    /// What every service is told
+    #[command(flatten)]
+    pub process: process::Options,
 
     /// The address of the first operator, who is made at the start if there is none
     #[arg(long, env, value_name = "ADDRESS", requires = "operator_password")]
@@ -62,14 +28,6 @@ pub struct Config {
     /// Connections to the database for requests; the relay has its own few
     #[arg(long, env, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub database_connections: u32,
-
-    /// Where to listen, and the limits of requests
-    #[command(flatten)]
-    pub http: web::HttpOptions,
-
-    /// Logs, traces, metrics
-    #[command(flatten)]
-    pub telemetry: telemetry::Options,
 }
 
 impl Config {

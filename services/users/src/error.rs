@@ -41,12 +41,9 @@ pub enum Error {
     /// A mailed link that does nothing.
     #[error("the link does not work")]
     DeadLink(Link),
-    /// A change without `If-Match`.
-    #[error("If-Match is missing")]
-    VersionMissing,
-    /// Somebody changed it first.
-    #[error("the version has moved on")]
-    VersionMoved,
+    /// A change without `If-Match`, or to a version that is no longer the current one.
+    #[error(transparent)]
+    Precondition(#[from] Problem),
     /// There is no such account.
     #[error("no such user")]
     NoSuchUser,
@@ -127,6 +124,7 @@ impl Error {
                 new.detail("Wait for the time in Retry-After, or ask for a new password with POST /password-resets.")
                     .retry_after((*pause).max(Duration::from_secs(1)))
             }
+            Self::Precondition(problem) => problem.clone(),
             Self::DeadLink(link) => dead_link(*link),
             Self::Hash(HashError::Busy) => {
                 Problem::unavailable(SOON, "Too many logins and registrations at once; try again in a moment.")
@@ -165,18 +163,6 @@ impl Error {
                 "operators-only",
                 "Only operators may do this",
                 "Log in with an account that has the role operator.",
-            ),
-            Self::VersionMissing => (
-                StatusCode::PRECONDITION_REQUIRED,
-                "if-match-required",
-                "If-Match is missing",
-                "Get the profile and send its ETag in If-Match, so that nobody's change is overwritten unseen.",
-            ),
-            Self::VersionMoved => (
-                StatusCode::PRECONDITION_FAILED,
-                "version-moved",
-                "The profile has changed meanwhile",
-                "Get the profile again, look at what has changed, and send the request with its new ETag in If-Match.",
             ),
             Self::NoSuchUser | Self::NoSuchSession | Self::LastOperator => return self.missing(),
             _ => return None,

@@ -3,7 +3,6 @@
 mod answer_time;
 mod caller;
 mod email_verifications;
-mod etag;
 mod keys;
 mod me;
 mod openapi;

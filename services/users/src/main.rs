@@ -1,20 +1,10 @@
-//! The life of the service: settings, telemetry, build, run, drain.
+//! The process: settings, telemetry, build, run, drain.
 
-use users::{App, config::Command};
+use users::{App, Config};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let config = match Command::from_args() {
-        Command::Serve(config) => config,
-        Command::Topology => return Ok(serde_json::to_writer_pretty(std::io::stdout(), &users::topology())?),
-    };
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let telemetry = telemetry::init(users::NAME, env!("CARGO_PKG_VERSION"), &config.telemetry)?;
-    let stop = web::stop_signal();
-    let served = match stop.run_until_cancelled(App::build(*config)).await {
-        Some(built) => async { built?.run(stop).await }.await,
-        None => Ok(()),
-    };
-    telemetry.shutdown().await;
-    served
+    let build = async |config| Ok(App::build(config).await?.into_process());
+    let topology = async || Ok(users::topology());
+    process::main(users::NAME, env!("CARGO_PKG_VERSION"), topology, build, |config: &Config| &config.process).await
 }

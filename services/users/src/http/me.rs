@@ -7,9 +7,9 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
-use web::{ClientAddr, Json};
+use web::{ClientAddr, Json, etag};
 
-use super::{State, caller::Caller, etag};
+use super::{State, caller::Caller};
 use crate::{
     error::{Error, Invalid},
     password::Password,
@@ -134,7 +134,7 @@ pub(crate) async fn change(
     // The version again, in the statement: somebody may have been faster since it was read.
     let changed =
         user::change(&mut tx, account.user_id, account.version, change.name.as_ref(), password_hash.as_ref()).await?;
-    let user = changed.ok_or(Error::VersionMoved)?;
+    let user = changed.ok_or_else(etag::moved)?;
     if password_hash.is_some() {
         session::end_all(&mut tx, account.user_id).await?;
         tx.publish(&PasswordChanged { user_id: account.user_id.to_string() })?;

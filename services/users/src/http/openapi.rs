@@ -115,8 +115,8 @@ failures! {
     LastOperator = "Nobody would remain to administer": Problem::from(&Error::LastOperator);
     UnknownLink = "There is no such link": Problem::from(&Error::DeadLink(Link::Unknown));
     DeadLink = "The link was used, was replaced by a newer one, or has expired": Problem::from(&Error::DeadLink(Link::Expired));
-    VersionMoved = "The profile has changed meanwhile": Problem::from(&Error::VersionMoved);
-    VersionMissing = "`If-Match` is missing": Problem::from(&Error::VersionMissing);
+    VersionMoved = "The profile has changed meanwhile": web::etag::moved();
+    VersionMissing = "`If-Match` is missing": web::etag::missing();
     TooManyAttempts = "Too many failed attempts; come back after `Retry-After`": Problem::from(&Error::Throttled(Duration::from_secs(4)));
 }
 

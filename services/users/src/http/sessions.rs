@@ -158,6 +158,7 @@ pub(crate) async fn logout(state: Data<State>, caller: Caller) -> Result<HttpRes
     params(("id" = Uuid, Path, description = "`session_id` of the answer to the login")),
     responses(
         (status = 204, description = "The session has ended"),
+        (status = 400, response = super::openapi::Malformed),
         (status = 401, response = super::openapi::Unauthenticated),
         (status = 404, response = super::openapi::NotFound),
         (status = 503, response = super::openapi::Unavailable),

@@ -35,7 +35,7 @@ async fn without_the_broker_registrations_are_taken_and_nothing_is_lost() {
     let stage = Stage::new().await;
     // Nothing listens on port 1.
     let mut config = stage.config(&[]);
-    config.amqp_url = "amqp://users:secret@127.0.0.1:1/nowhere".into();
+    config.process.amqp_url = "amqp://users:secret@127.0.0.1:1/nowhere".into();
     let cut_off = TestApp::run(stage.clone(), App::build(config).await.unwrap());
     eventually("the missing broker is reported", async || {
         let report = cut_off.get("/readyz").await.expect(200);

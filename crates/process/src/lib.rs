@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+mod options;
+mod parts;
+mod run;
+mod topology;
+
+pub use options::{Command, JwksOption, Options};
+pub use parts::Process;
+pub use run::main;
+pub use topology::topology;

@@ -1,0 +1,256 @@
+//! Putting a process together: which parts it has, and what each of them works with.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::web::ServiceConfig;
+use anyhow::Context as _;
+use futures_util::future::BoxFuture;
+use messaging::{Broker, BrokerOptions, Consumer, Outbox, Relay, Task, Worker, topology::Management};
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{PgPool, migrate::Migrator};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+use web::{BoundServer, HttpOptions, Readiness, Server};
+
+use crate::{Options, topology};
+
+/// The relay's own connections: it must not wait behind requests, nor they behind it.
+const RELAY_CONNECTIONS: u32 = 6;
+/// Asks for `/readyz` only, so that a rush of requests does not make the process look dead.
+const HEALTH_CONNECTIONS: u32 = 2;
+/// How often idempotency keys are looked at whose time is over.
+const IDEMPOTENCY_PERIOD: Duration = Duration::from_secs(60);
+
+/// One process of a service. It is put together first, then [run](Process::run).
+pub struct Process {
+    pub(crate) core: Core,
+    pub(crate) server: Option<BoundServer>,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) at_end: Vec<BoxFuture<'static, ()>>,
+    pub(crate) stop: CancellationToken,
+    database_url: SecretString,
+}
+
+/// What every process has: a database, a broker, and events between them.
+pub(crate) struct Core {
+    pub(crate) name: &'static str,
+    pub(crate) outbox: Outbox,
+    pub(crate) broker: Broker,
+    pub(crate) relay: Relay,
+    pub(crate) consumers: Vec<Consumer>,
+    pub(crate) management: Option<Management>,
+    migrations: Vec<Migrator>,
+    idempotent: bool,
+    /// Whether the database is up to date.
+    prepared: Arc<AtomicBool>,
+}
+
+/// What runs beside HTTP and the consumers until the token is cancelled.
+pub(crate) type Part = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> + Send>;
+
+impl Process {
+    /// A process with a relay and nothing else. Nothing has to be reachable yet. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When `DATABASE_URL` is no URL.
+    pub fn new(name: &'static str, options: &Options) -> anyhow::Result<Self> {
+        // Fails only if there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let pool = pool(&options.database_url, &format!("{name} relay"), RELAY_CONNECTIONS)?;
+        let amqp_url = options.amqp_url.expose_secret();
+        let outbox = Outbox::new(pool, name);
+        let broker = Broker::connect(BrokerOptions::new(amqp_url, name));
+        let management =
+            options.rabbitmq_management_url.as_ref().map(|url| topology::management(url.expose_secret(), amqp_url));
+        let core = Core {
+            name,
+            relay: Relay::new(&outbox, &broker),
+            outbox,
+            broker,
+            consumers: Vec::new(),
+            management,
+            migrations: Vec::new(),
+            idempotent: false,
+            prepared: Arc::default(),
+        };
+        Ok(Self {
+            core,
+            server: None,
+            parts: Vec::new(),
+            at_end: Vec::new(),
+            stop: CancellationToken::new(),
+            database_url: options.database_url.clone(),
+        })
+    }
+
+    /// The service's own tables.
+    #[must_use]
+    pub fn migrations(mut self, migrations: Migrator) -> Self {
+        self.core.migrations.push(migrations);
+        self
+    }
+
+    /// Also keeps idempotency keys: their tables, and forgetting them when their time is over.
+    ///
+    /// # Errors
+    /// When `DATABASE_URL` is no URL.
+    pub fn idempotency(mut self) -> anyhow::Result<Self> {
+        self.core.idempotent = true;
+        let pool = self.pool("idempotency", 1)?;
+        self.every("idempotency keys are forgotten", IDEMPOTENCY_PERIOD, move || {
+            let pool = pool.clone();
+            async move { idempotency::forget_expired(&pool).await }
+        });
+        Ok(self)
+    }
+
+    /// The connection to the broker.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.core.broker
+    }
+
+    /// Cancelled when the process is to stop. What it answers for long, such as a stream of events, ends with it.
+    #[must_use]
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Connections to the service's database for one purpose, so that a rush in one place does not starve the others. Never share one
+    /// pool between routes and the rest: the runtime of an HTTP worker takes its connections with it when it ends.
+    ///
+    /// # Errors
+    /// When `DATABASE_URL` is no URL.
+    pub fn pool(&self, purpose: &str, max_connections: u32) -> anyhow::Result<PgPool> {
+        pool(&self.database_url, &format!("{} {purpose}", self.core.name), max_connections)
+    }
+
+    /// The outbox on connections of its own; see [`Process::pool`].
+    ///
+    /// # Errors
+    /// When `DATABASE_URL` is no URL.
+    pub fn outbox(&self, purpose: &str, max_connections: u32) -> anyhow::Result<Outbox> {
+        Ok(self.core.outbox.on(self.pool(purpose, max_connections)?))
+    }
+
+    /// Runs a consumer, once the broker has what it needs.
+    pub fn consume(&mut self, consumer: Consumer) {
+        self.core.consumers.push(consumer);
+    }
+
+    /// Runs a worker.
+    pub fn work<T: Task>(&mut self, worker: Worker<T>) {
+        self.part(move |stop| async move { worker.run(stop).await.context(T::NAME) });
+    }
+
+    /// Does something now and then; what fails is logged and tried again the next time. Every replica does it.
+    pub fn every<F>(&mut self, what: &'static str, period: Duration, mut job: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = Result<(), sqlx::Error>> + Send + 'static,
+    {
+        self.part(move |stop| async move {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+                if let Err(error) = job().await {
+                    tracing::warn!(%error, what, "housekeeping failed, and will be tried again");
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Runs anything else until its token is cancelled. When it fails, the process ends. It starts when the database is up to date.
+    pub fn part<F>(&mut self, part: impl FnOnce(CancellationToken) -> F + Send + 'static)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        self.parts.push(Box::new(move |stop| Box::pin(part(stop))));
+    }
+
+    /// Done at the very end, when everything else is over.
+    pub fn at_end(&mut self, last: impl Future<Output = ()> + Send + 'static) {
+        self.at_end.push(Box::pin(last));
+    }
+
+    /// Takes the port and will serve the routes. To the checks in `readiness` come the database's and messaging's.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub fn serve(
+        &mut self,
+        options: HttpOptions,
+        openapi: OpenApi,
+        readiness: Readiness,
+        routes: impl Fn(&mut ServiceConfig) + Send + Sync + 'static,
+    ) -> anyhow::Result<()> {
+        let readiness = self.readiness(readiness)?;
+        let server = Server::new(self.core.name, options).openapi(openapi).readiness(readiness).routes(routes);
+        self.server = Some(server.bind().context("the address to listen on")?);
+        Ok(())
+    }
+
+    /// Where HTTP is served; tells the port if any free one was asked for. An unspecified address if nothing is served.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.server.as_ref().map_or(([0, 0, 0, 0], 0).into(), BoundServer::addr)
+    }
+
+    /// Waits for the database and brings it up to date. [`Process::run`] does it, too; call it before only if a part must read the
+    /// database to be put together.
+    ///
+    /// # Errors
+    /// When a migration fails.
+    pub async fn prepare(&self) -> anyhow::Result<()> {
+        self.core.prepare().await
+    }
+
+    /// HTTP needs the database and nothing else: without the broker, events wait.
+    fn readiness(&self, others: Readiness) -> anyhow::Result<Readiness> {
+        let pool = self.pool("health", HEALTH_CONNECTIONS)?;
+        let prepared = Arc::clone(&self.core.prepared);
+        let (outbox, broker) = (self.core.outbox.clone(), self.core.broker.clone());
+        Ok(others
+            .required("database", move || {
+                let (pool, prepared) = (pool.clone(), prepared.load(Ordering::Acquire));
+                async move {
+                    sqlx::query("select").execute(&pool).await.map_err(|error| error.to_string())?;
+                    prepared.then_some(()).ok_or_else(|| "its migrations are not finished".to_owned())
+                }
+            })
+            .reported("messaging", move || {
+                let health = [broker.health(), outbox.health()].concat();
+                async move { health.into_iter().map(|(part, state)| (part, state.map(drop))).collect() }
+            }))
+    }
+}
+
+impl Core {
+    /// Waits for the database and brings it up to date; the second time it is.
+    pub(crate) async fn prepare(&self) -> anyhow::Result<()> {
+        if self.prepared.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.outbox.migrate().await?;
+        if self.idempotent {
+            idempotency::migrate(self.outbox.pool()).await.context("migrations of idempotency")?;
+        }
+        for migrations in &self.migrations {
+            migrations.run(self.outbox.pool()).await.context("migrations")?;
+        }
+        self.prepared.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+fn pool(url: &SecretString, name: &str, max_connections: u32) -> anyhow::Result<PgPool> {
+    messaging::pool::connect_lazy(url.expose_secret(), name, max_connections).context("DATABASE_URL")
+}

@@ -1,0 +1,171 @@
+//! Running a process, and its one way to stop.
+
+use std::{future::Future, pin::Pin, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use futures_util::future::join_all;
+use messaging::{
+    Broker, Consumer,
+    topology::{Management, Service},
+};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use web::BoundServer;
+
+use crate::{
+    Command, Options, Process,
+    parts::{Core, Part},
+    topology,
+};
+
+/// How long everything in hand may take to finish after `stop`.
+const GRACE: Duration = Duration::from_secs(30);
+/// Between two tries to look at the broker's topology, when it breaks off in the middle.
+const VERIFY_AGAIN: Duration = Duration::from_secs(1);
+
+/// One part of the process. On the heap: nested into each other they need too much stack where nothing is optimized.
+type Running<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + 'a>>;
+
+/// The `main` of a service: its command, telemetry, run until told to stop, flush.
+///
+/// # Errors
+/// What ended the process, if it was not told to stop.
+#[expect(clippy::print_stdout, reason = "`topology` is a command, and this is its output")]
+pub async fn main<C, T, B>(
+    service: &'static str,
+    version: &'static str,
+    topology: impl FnOnce() -> T,
+    build: impl FnOnce(C) -> B,
+    options: impl FnOnce(&C) -> &Options,
+) -> anyhow::Result<()>
+where
+    C: Args,
+    T: Future<Output = anyhow::Result<Service>>,
+    B: Future<Output = anyhow::Result<Process>>,
+{
+    let config = match Command::<C>::from_args(service, version) {
+        Command::Serve(config) => config,
+        Command::Topology => {
+            println!("{}", serde_json::to_string_pretty(&topology().await?)?);
+            return Ok(());
+        }
+    };
+    let telemetry = telemetry::init(service, version, &options(&config).telemetry)?;
+    let stop = web::stop_signal();
+    let ended = match stop.run_until_cancelled(build(*config)).await {
+        Some(Ok(process)) => process.run(stop).await,
+        Some(Err(error)) => Err(error),
+        None => Ok(()),
+    };
+    telemetry.shutdown().await;
+    ended
+}
+
+impl Process {
+    /// Works until `stop`, then finishes what is in hand. An error of one part stops the others in the same orderly way.
+    ///
+    /// # Errors
+    /// That of the first part that failed, or that not everything in hand was finished in time.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { core, server, parts, at_end, stop: own, .. } = self;
+        let everything = async {
+            // Routes announce events too: the relay outlives them, as it outlives the rest.
+            let served = CancellationToken::new();
+            let serve = async {
+                let result = guard(&own, Box::pin(serve(server, &own))).await;
+                served.cancel();
+                result
+            };
+            let work = guard(&own, Box::pin(core.work(parts, &own, &served)));
+            let (served, worked) = tokio::join!(serve, work);
+            worked.and(served)
+        };
+        let too_long = async {
+            tokio::select! {
+                () = stop.cancelled() => own.cancel(),
+                () = own.cancelled() => {}
+            }
+            sleep(GRACE).await;
+        };
+        let result = tokio::select! {
+            result = everything => result,
+            () = too_long => Err(anyhow::anyhow!("not everything was finished in time; the next process does")),
+        };
+        core.broker.close().await;
+        join_all(at_end).await;
+        tracing::info!(service = core.name, ok = result.is_ok(), "stopped");
+        result
+    }
+}
+
+impl Core {
+    /// Everything but HTTP.
+    async fn work(&self, parts: Vec<Part>, stop: &CancellationToken, served: &CancellationToken) -> anyhow::Result<()> {
+        let Some(prepared) = stop.run_until_cancelled(self.prepare()).await else {
+            return Ok(());
+        };
+        prepared?;
+        let finished = CancellationToken::new();
+        let relay = async { self.relay.run(finished.clone()).await.context("relay") };
+        let others = async {
+            let consume = guard(stop, Box::pin(self.run_consumers(stop)));
+            let parts = join_all(parts.into_iter().map(|part| guard(stop, part(stop.clone()))));
+            let (consumed, parts) = tokio::join!(consume, parts);
+            served.cancelled().await;
+            finished.cancel();
+            parts.into_iter().fold(consumed, Result::and)
+        };
+        let (relayed, others) = tokio::join!(guard(stop, Box::pin(relay)), others);
+        others.and(relayed)
+    }
+
+    /// Consumes once the broker has what the handlers need; without consumers that is still looked at, for the right to publish.
+    async fn run_consumers(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let needed = topology::needed(self.name, &self.consumers);
+        verify(&self.broker, &needed, self.management.as_ref(), stop).await.context("topology")?;
+        let run = async |consumer: &Consumer| consumer.run(stop.clone()).await.context("consumer");
+        let running = self.consumers.iter().map(|consumer| guard(stop, Box::pin(run(consumer))));
+        join_all(running).await.into_iter().collect()
+    }
+}
+
+/// HTTP until `stop`; without it, just that long.
+async fn serve(server: Option<BoundServer>, stop: &CancellationToken) -> anyhow::Result<()> {
+    match server {
+        Some(server) => server.run(stop.clone()).await.context("HTTP"),
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
+/// Looks whether what the service needs of the broker exists. A broker that is away is waited for; one that differs is a mistake that
+/// no waiting repairs.
+async fn verify(
+    broker: &Broker,
+    needed: &Service,
+    management: Option<&Management>,
+    stop: &CancellationToken,
+) -> Result<(), messaging::Error> {
+    loop {
+        match stop.run_until_cancelled(broker.verify(needed, management)).await {
+            None | Some(Ok(())) => return Ok(()),
+            Some(Err(error @ messaging::Error::Topology(_))) => return Err(error),
+            Some(Err(error)) => tracing::warn!(%error, "the broker's topology could not be looked at yet"),
+        }
+        if stop.run_until_cancelled(sleep(VERIFY_AGAIN)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Runs a part; when it fails, the others are told to stop.
+async fn guard(stop: &CancellationToken, part: Running<'_>) -> anyhow::Result<()> {
+    let result = part.await;
+    if result.is_err() {
+        stop.cancel();
+    }
+    result
+}

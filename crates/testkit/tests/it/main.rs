@@ -1,0 +1,3 @@
+//! What the kit promises to the tests that are built on it.
+
+mod acting;
