@@ -2,66 +2,29 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser};
+use clap::Args;
 use lettre::message::Mailbox;
 use secrecy::SecretString;
 
-/// Commands of the service. Without one it serves.
-#[derive(Debug, Parser)]
-#[command(name = "notifications", version, about)]
-pub enum Command {
-    /// Serves until SIGTERM or SIGINT, then finishes what is in hand
-    Serve(Box<Config>),
-    /// Prints this service's part of the broker's topology as JSON
-    Topology,
-}
-
-impl Command {
-    /// The command of this process; `serve` if none is named.
-    pub fn from_args() -> Self {
-        let mut args: Vec<_> = std::env::args_os().collect();
-        let named = args
-            .get(1)
-            .and_then(|arg| arg.to_str())
-            .is_some_and(|arg| !arg.starts_with('-') || ["-h", "--help", "-V", "--version"].contains(&arg));
-        if !named {
-            args.insert(1.min(args.len()), "serve".into());
-        }
-        Self::parse_from(args)
-    }
-}
-
-/// How one process of the service runs.
-#[derive(Clone, Debug, Parser)]
+/// The settings.
+#[derive(Clone, Debug, Args)]
 #[command(mut_arg("listen", |listen| listen.default_value("127.0.0.1:8085").required(false)))]
 pub struct Config {
-    /// The service's own database, as postgres://role:password@host:port/name
-    #[arg(long, env, hide_env_values = true)]
-    pub database_url: SecretString,
+    /// What every service is told
+    #[command(flatten)]
+    pub process: process::Options,
 
-    /// The broker, as amqp://user:password@host:port/vhost
-    #[arg(long, env, hide_env_values = true)]
-    pub amqp_url: SecretString,
+    /// Whose access tokens are believed
+    #[command(flatten)]
+    pub jwks: process::JwksOption,
 
-    /// The broker's management API, as http://user:password@host:port; with it the start also verifies bindings and policies
-    #[arg(long, env, hide_env_values = true)]
-    pub rabbitmq_management_url: Option<SecretString>,
-
-    /// Where the keys are that sign access tokens
-    #[arg(long, env, default_value = "http://127.0.0.1:8081/.well-known/jwks.json")]
-    pub jwks_url: String,
+    /// For how many days a notification is kept that is over: sent, given up, expired or cancelled
+    #[arg(long, env, value_name = "DAYS", default_value = "90", value_parser = clap::value_parser!(u16).range(1..))]
+    pub notification_retention_days: u16,
 
     /// What the letters look like and where they go
     #[command(flatten)]
     pub mail: MailConfig,
-
-    /// The HTTP side
-    #[command(flatten)]
-    pub http: web::HttpOptions,
-
-    /// Traces and logs
-    #[command(flatten)]
-    pub telemetry: telemetry::Options,
 }
 
 /// The mail server and the sender.
@@ -75,6 +38,10 @@ pub struct MailConfig {
     /// Who the mails are from; its domain also names them (Message-ID)
     #[arg(long, env, default_value = "shop@postrider.example")]
     pub mail_from: Mailbox,
+
+    /// Who is told when there is little left of a product
+    #[arg(long, env, default_value = "operations@postrider.example")]
+    pub operations_email: Mailbox,
 
     /// The name of the shop in subjects and letters
     #[arg(long, env, default_value = "Postrider")]
@@ -119,11 +86,19 @@ fn web_address(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        config: Config,
+    }
 
     fn parse(extra: &[&str]) -> Result<Config, clap::Error> {
         let given = ["notifications", "--database-url=postgres://u:secret@db/n", "--amqp-url=amqp://u:secret@mq"];
-        Config::try_parse_from(given.iter().chain(extra))
+        Arguments::try_parse_from(given.iter().chain(extra)).map(|arguments| arguments.config)
     }
 
     #[test]
@@ -134,6 +109,8 @@ mod tests {
             "--smtp-timeout-seconds=0",
             "--smtp-timeout-seconds=inf",
             "--mail-from=nobody",
+            "--operations-email=nobody",
+            "--notification-retention-days=0",
             "--mail-max-attempts=0",
             "--listen=8085",
         ] {

@@ -15,9 +15,6 @@ pub(crate) enum Error {
     /// It cannot be sent again.
     #[error("not resendable: {0:?}")]
     NotResendable(NotResendable),
-    /// `If-Match` names another version than the current one.
-    #[error("changed meanwhile")]
-    Changed,
     /// Our database failed.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
@@ -33,11 +30,8 @@ impl Error {
             Self::NotResendable(why) => {
                 Problem::new(StatusCode::CONFLICT, "not-resendable", "It cannot be sent again").detail(advice(*why))
             }
-            Self::Changed => Problem::new(StatusCode::PRECONDITION_FAILED, "changed", "It has changed meanwhile")
-                .detail("Get it again, look at its state, and repeat the request with its new ETag in If-Match."),
             Self::Database(error) => Problem::internal(error),
-            // Answered as it is.
-            Self::Request(problem) => Problem::new(problem.status(), "invalid", "The request is not valid"),
+            Self::Request(problem) => problem.clone(),
         }
     }
 }
@@ -59,16 +53,10 @@ fn advice(why: NotResendable) -> &'static str {
 
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
-        match self {
-            Self::Request(problem) => problem.status(),
-            error => error.problem().status(),
-        }
+        self.problem().status()
     }
 
     fn error_response(&self) -> HttpResponse {
-        match self {
-            Self::Request(problem) => problem.error_response(),
-            error => error.problem().error_response(),
-        }
+        self.problem().error_response()
     }
 }

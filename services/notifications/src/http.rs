@@ -3,7 +3,7 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{CACHE_CONTROL, ETAG, EntityTag, Header as _, IfMatch, IfNoneMatch, LOCATION},
+    http::header::{CACHE_CONTROL, LOCATION},
     web::{Data, ServiceConfig},
 };
 use chrono::{DateTime, Utc};
@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 use uuid::Uuid;
 use web::{
-    Page, Path, Problem, ProblemBody, Query,
+    Page, Path, ProblemBody, Query,
     auth::{Identity, Operator, Role, Verifier},
+    etag,
 };
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     listing::Filter,
     metrics,
     notification::{NotResendable, Notification},
-    recipient::Recipient,
+    recipient::{Recipient, Whereabouts},
     send_email::SendEmail,
     state::{Failure, State, Template},
 };
@@ -67,8 +68,9 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
 }))]
 struct NotificationView {
     id: Uuid,
-    /// Whose mail it is.
-    user_id: Uuid,
+    /// Whose mail it is. Missing: it is for the people who run the shop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<Uuid>,
     template: Template,
     state: State,
     /// Why it is bounced or failed.
@@ -76,6 +78,9 @@ struct NotificationView {
     failure: Option<Failure>,
     /// How often the mail server was asked to take it, since it was last queued.
     attempts: i32,
+    /// It is sent as soon as the account's address is known: its registration is still on its way.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    waits_for_address: bool,
     /// What the mail server said last if it did not take it, without addresses and links.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
@@ -103,6 +108,7 @@ impl From<Notification> for NotificationView {
             template: notification.template,
             state: notification.state,
             failure: notification.failure,
+            waits_for_address: notification.waits_for_address && notification.state == State::Pending,
             attempts: notification.attempts,
             last_error: notification.last_error,
             message_id: notification.message_id,
@@ -199,15 +205,13 @@ async fn show(
 ) -> Result<HttpResponse, Error> {
     let mut db = outbox.pool().acquire().await?;
     let notification = Notification::load(&mut db, *id).await?;
-    let notification = notification.filter(|found| reader(identity).is_none_or(|user_id| user_id == found.user_id));
+    let notification =
+        notification.filter(|found| reader(identity).is_none_or(|user_id| found.user_id == Some(user_id)));
     let notification = notification.ok_or(Error::NotFound)?;
-    let tag = etag(&notification);
-    let known = IfNoneMatch::parse(&request).is_ok_and(|tags| match tags {
-        IfNoneMatch::Any => request.headers().contains_key("if-none-match"),
-        IfNoneMatch::Items(tags) => tags.iter().any(|known| known.weak_eq(&tag)),
-    });
+    let version = notification.version.into();
+    let known = etag::is_known(&request, version);
     let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response.insert_header((ETAG, tag)).insert_header((CACHE_CONTROL, "private, no-cache"));
+    response.insert_header(etag::of(version)).insert_header((CACHE_CONTROL, "private, no-cache"));
     Ok(if known { response.finish() } else { response.json(NotificationView::from(notification)) })
 }
 
@@ -245,10 +249,12 @@ async fn resend(
 ) -> Result<HttpResponse, Error> {
     let mut tx = outbox.begin().await?;
     let mut notification = Notification::lock(&mut tx, *id).await?.ok_or(Error::NotFound)?;
-    expect_version(&request, &notification)?;
+    etag::allow(&request, notification.version.into())?;
     let now = Utc::now();
     notification.resendable(now).map_err(Error::NotResendable)?;
-    if Recipient::load(&mut tx, notification.user_id).await?.is_none() {
+    if let Some(user_id) = notification.user_id
+        && !matches!(Recipient::find(&mut tx, user_id).await?, Whereabouts::Known(_))
+    {
         return Err(Error::NotResendable(NotResendable::NoAddress));
     }
     notification.queue_again(&mut tx, now, telemetry::current_trace_id()).await?;
@@ -257,7 +263,7 @@ async fn resend(
     metrics::became(notification.template, State::Pending);
     Ok(HttpResponse::Accepted()
         .insert_header((LOCATION, format!("/notifications/{}", notification.id)))
-        .insert_header((ETAG, etag(&notification)))
+        .insert_header(etag::of(notification.version.into()))
         .json(NotificationView::from(notification)))
 }
 
@@ -266,23 +272,5 @@ fn reader(identity: Identity) -> Option<Uuid> {
     match identity.role {
         Role::Customer => Some(identity.user_id),
         Role::Operator => None,
-    }
-}
-
-fn etag(notification: &Notification) -> EntityTag {
-    EntityTag::new_strong(notification.version.to_string())
-}
-
-/// RFC 9110 §13.1.1: whoever names a version wants to change that one and no other.
-fn expect_version(request: &HttpRequest, notification: &Notification) -> Result<(), Error> {
-    if !request.headers().contains_key("if-match") {
-        return Ok(());
-    }
-    let tags =
-        IfMatch::parse(request).map_err(|_| Problem::bad_request("If-Match must hold ETags, or be left out."))?;
-    match tags {
-        IfMatch::Any => Ok(()),
-        IfMatch::Items(tags) if tags.iter().any(|tag| tag.strong_eq(&etag(notification))) => Ok(()),
-        IfMatch::Items(_) => Err(Error::Changed),
     }
 }

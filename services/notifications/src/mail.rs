@@ -30,9 +30,9 @@ pub(crate) enum ComposeError {
     /// What `users` announced is no address that mail can go to. The address is not repeated.
     #[error("the address is not one that mail can be sent to")]
     Address(#[source] AddressError),
-    /// The token is gone.
-    #[error("the letter has lost its link")]
-    LinkGone,
+    /// The token is gone, or what the letter tells.
+    #[error("the letter has lost its link or its details")]
+    Incomplete,
     /// A mistake in a template.
     #[error("the template cannot be rendered: {0}")]
     Template(#[from] askama::Error),
@@ -61,10 +61,11 @@ impl Composer {
             users_url: &self.users_url,
             name: name.as_deref(),
             token: notification.content.as_ref().map(|content| content.token.as_str()),
+            details: notification.details.as_ref().map(|details| &details.0),
             expires_at: notification.expires_at,
             occurred_at: notification.occurred_at,
         };
-        let letter = Letter::write(notification.template, &occasion).ok_or(ComposeError::LinkGone)?;
+        let letter = Letter::write(notification.template, &occasion).ok_or(ComposeError::Incomplete)?;
         let address = to.email.parse().map_err(ComposeError::Address)?;
         let mut mail = Message::builder()
             .from(self.from.clone())
@@ -73,7 +74,7 @@ impl Composer {
             .date(notification.queued_at.into())
             .message_id(Some(notification.message_id.clone()))
             // RFC 3834: keeps holiday replies and mailing lists from answering. No `Precedence` and no `List-*` headers:
-            // this is a letter to one person about their own account, not bulk mail.
+            // this is a letter to one person about their own business, not bulk mail.
             .raw_header(header("Auto-Submitted", "auto-generated"));
         if let Some(trace_id) = &notification.trace_id {
             mail = mail.raw_header(header("X-Trace-Id", trace_id));

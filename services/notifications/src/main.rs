@@ -1,19 +1,12 @@
-//! The process: settings, telemetry, run until told to stop, flush.
-#![expect(clippy::print_stdout, reason = "`topology` is a command, and this is its output")]
+//! The process: settings, telemetry, build, run, drain.
 
-use notifications::{App, Command};
+use notifications::Config;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let config = match Command::from_args() {
-        Command::Serve(config) => config,
-        Command::Topology => {
-            println!("{}", serde_json::to_string_pretty(&notifications::topology()?)?);
-            return Ok(());
-        }
-    };
-    let telemetry = telemetry::init("notifications", env!("CARGO_PKG_VERSION"), &config.telemetry)?;
-    let result = async { App::build(*config)?.run(web::stop_signal()).await }.await;
-    telemetry.shutdown().await;
-    result
+    let build = async |config| notifications::build(config);
+    process::main(notifications::NAME, env!("CARGO_PKG_VERSION"), notifications::topology, build, |config: &Config| {
+        &config.process
+    })
+    .await
 }

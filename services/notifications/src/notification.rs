@@ -1,17 +1,17 @@
-//! Notifications: the mails that people should get, their states, and the SQL that loads and stores them. It neither
-//! writes letters nor sends them, and knows no address.
+//! Notifications: the mails that people should get, their states, and the SQL that loads and changes them. It neither writes
+//! letters nor sends them, and knows no address.
 
 use std::fmt;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::state::{Failure, State, Template};
-
-/// For how long news (a letter without a token) is worth sending.
-const NEWS_LIFETIME: TimeDelta = TimeDelta::days(3);
+use crate::{
+    details::Details,
+    state::{Failure, State, Template},
+};
 
 /// What only one letter knows. Sensitive: it is stored until the letter is sent or expired, and never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,58 +25,18 @@ impl fmt::Debug for Content {
     }
 }
 
-/// A mail that somebody should get, before it is stored.
-pub(crate) struct Intent {
-    pub(crate) id: Uuid,
-    pub(crate) user_id: Uuid,
-    pub(crate) template: Template,
-    pub(crate) content: Option<Content>,
-    /// The end of the token; `None` for news.
-    pub(crate) expires_at: Option<DateTime<Utc>>,
-    pub(crate) occurred_at: DateTime<Utc>,
-    pub(crate) message_id: String,
-    pub(crate) trace_id: Option<String>,
-}
-
-impl Intent {
-    /// The id of the notification that an event asks for: the same one each time the event arrives.
-    pub(crate) fn id_for(event_message_id: Uuid, template: Template) -> Uuid {
-        Uuid::new_v5(&event_message_id, template.name().as_bytes())
-    }
-
-    /// Stores the intent. `false` if it was there already.
-    pub(crate) async fn insert(self, db: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let expires_at = self.expires_at.unwrap_or(self.occurred_at + NEWS_LIFETIME);
-        let inserted = sqlx::query!(
-            // The clock, not the transaction's start: what one batch asks for keeps its order in lists.
-            "insert into notifications
-                 (id, user_id, template, content, expires_at, occurred_at, message_id, trace_id, created_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())
-             on conflict (id) do nothing",
-            self.id,
-            self.user_id,
-            self.template.name(),
-            self.content.map(Json) as _,
-            expires_at,
-            self.occurred_at,
-            self.message_id,
-            self.trace_id
-        )
-        .execute(db)
-        .await?;
-        Ok(inserted.rows_affected() == 1)
-    }
-}
-
 /// A stored notification.
 #[derive(Clone, Debug)]
 pub(crate) struct Notification {
     pub(crate) id: Uuid,
-    pub(crate) user_id: Uuid,
+    /// `None`: the people who run the shop.
+    pub(crate) user_id: Option<Uuid>,
     pub(crate) template: Template,
     pub(crate) state: State,
     pub(crate) failure: Option<Failure>,
     pub(crate) content: Option<Json<Content>>,
+    pub(crate) details: Option<Json<Details>>,
+    pub(crate) waits_for_address: bool,
     pub(crate) expires_at: DateTime<Utc>,
     pub(crate) attempts: i32,
     pub(crate) last_error: Option<String>,
@@ -146,8 +106,8 @@ impl Notification {
         sqlx::query_as!(
             Self,
             r#"select id, user_id, template as "template: Template", state as "state: State",
-                      failure as "failure: Failure", content as "content: Json<Content>", expires_at, attempts,
-                      last_error, message_id, trace_id, occurred_at, created_at, queued_at, updated_at, sent_at, version
+                      failure as "failure: Failure", content as "content: Json<Content>",
+                      details as "details: Json<Details>", waits_for_address, expires_at, attempts, last_error, message_id, trace_id, occurred_at, created_at, queued_at, updated_at, sent_at, version
                from notifications where id = $1"#,
             id
         )
@@ -187,7 +147,8 @@ impl Notification {
         let failed = sqlx::query!(
             "update notifications
              set state = $2, failure = $3, attempts = $4, last_error = $5, updated_at = now(), version = version + 1,
-                 content = case when $3 = 'no_address' then null else content end
+                 content = case when $3 = 'no_address' then null else content end,
+                 details = case when $3 = 'no_address' then null else details end
              where id = $1 and state = 'pending'",
             id,
             failure.state().name(),
@@ -230,7 +191,7 @@ impl Notification {
         trace_id: Option<String>,
     ) -> Result<(), sqlx::Error> {
         if !self.template.has_token() {
-            self.expires_at = now + NEWS_LIFETIME;
+            self.expires_at = now + self.template.lifetime();
         }
         if self.state == State::Sent
             && let Some((_, domain)) = self.message_id.split_once('@')
@@ -269,14 +230,28 @@ impl Notification {
         Ok(expired.rows_affected() == 1)
     }
 
+    /// Lets the letters go that waited for this person's address. Returns them; they have no jobs yet.
+    pub(crate) async fn address_arrived(db: &mut PgConnection, user_id: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
+        sqlx::query_scalar!(
+            "update notifications
+             set waits_for_address = false, queued_at = now(), updated_at = now(), version = version + 1
+             where user_id = $1 and waits_for_address and state = 'pending'
+             returning id",
+            user_id
+        )
+        .fetch_all(db)
+        .await
+    }
+
     /// Cancels what was not sent and erases what letters to this person knew, for good. Returns what was cancelled.
     pub(crate) async fn forget_user(db: &mut PgConnection, user_id: Uuid) -> Result<Vec<Template>, sqlx::Error> {
         sqlx::query_scalar!(
             r#"with changed as (
                    update notifications
-                   set content = null, state = case when state = 'pending' then 'cancelled' else state end,
+                   set content = null, details = null,
+                       state = case when state = 'pending' then 'cancelled' else state end,
                        updated_at = now(), version = version + 1
-                   where user_id = $1 and (content is not null or state = 'pending')
+                   where user_id = $1 and (content is not null or details is not null or state = 'pending')
                    returning template, state
                )
                select template as "template!: Template" from changed where state = 'cancelled'"#,
@@ -286,19 +261,39 @@ impl Notification {
         .await
     }
 
-    /// Erases every token that ran out, wherever its letter got stuck. Returns the letters that expired by it.
-    pub(crate) async fn erase_expired(db: &mut PgConnection) -> Result<Vec<Template>, sqlx::Error> {
+    /// Ends what ran out, wherever it got stuck, and erases every token that did. Returns the letters that expired by it.
+    pub(crate) async fn expire(db: &mut PgConnection) -> Result<Vec<Template>, sqlx::Error> {
         sqlx::query_scalar!(
             r#"with changed as (
                    update notifications
                    set content = null, state = case when state = 'pending' then 'expired' else state end,
                        updated_at = now(), version = version + 1
-                   where content is not null and expires_at <= now()
+                   where (content is not null or state = 'pending') and expires_at <= now()
                    returning template, state
                )
                select template as "template!: Template" from changed where state = 'expired'"#
         )
         .fetch_all(db)
         .await
+    }
+
+    /// Deletes up to `limit` that have been over since before this time. Returns how many there were.
+    pub(crate) async fn delete_over(
+        db: &mut PgConnection,
+        before: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<u64, sqlx::Error> {
+        let deleted = sqlx::query!(
+            "delete from notifications
+             where id in (
+                 select id from notifications where state <> 'pending' and updated_at < $1 order by updated_at limit $2
+                 -- what another replica is deleting, or an operator is sending again, is in good hands
+                 for update skip locked)",
+            before,
+            limit
+        )
+        .execute(db)
+        .await?;
+        Ok(deleted.rows_affected())
     }
 }

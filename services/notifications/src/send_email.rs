@@ -12,7 +12,7 @@ use crate::{
     mail::{ComposeError, Composer},
     metrics,
     notification::{Notification, Turn},
-    recipient::Recipient,
+    recipient::{Recipient, Whereabouts},
     redact::redact,
     smtp::{Smtp, Why},
     state::{Failure, State},
@@ -23,6 +23,8 @@ pub(crate) struct SendEmail {
     pub(crate) pool: PgPool,
     pub(crate) composer: Arc<Composer>,
     pub(crate) smtp: Smtp,
+    /// Whom the letters to the people who run the shop go to.
+    pub(crate) operations: Recipient,
 }
 
 /// What became of a mail whose turn came.
@@ -55,12 +57,17 @@ impl Task for SendEmail {
             Turn::Expired => return Ok(Delivery::Expired(notification)),
             Turn::Send => {}
         }
-        let recipient = Recipient::load(&mut db, notification.user_id).await.map_err(TaskError::unavailable)?;
+        let recipient = match notification.user_id {
+            None => Whereabouts::Known(self.operations.clone()),
+            Some(user_id) => Recipient::find(&mut db, user_id).await.map_err(TaskError::unavailable)?,
+        };
         // The conversation takes as long as the mail server likes; the connection to the database does not wait for it.
         drop(db);
         match recipient {
-            None => Ok(Delivery::NoAddress(notification)),
-            Some(recipient) => self.send(notification, &recipient).await,
+            Whereabouts::Known(recipient) => self.send(notification, &recipient).await,
+            Whereabouts::Forgotten => Ok(Delivery::NoAddress(notification)),
+            // Letters to whom nothing was heard of have no job; should there be one, the registration is still not given up.
+            Whereabouts::Unknown => Err(TaskError::retry("nothing was heard of the account yet")),
         }
     }
 
@@ -75,7 +82,7 @@ impl Task for SendEmail {
                 Notification::sent(tx, notification.id, attempts(job.attempt)).await?;
                 tx.publish(&EmailSent {
                     notification_id: notification.id.to_string(),
-                    user_id: notification.user_id.to_string(),
+                    user_id: whose(&notification),
                     template: notification.template.name().into(),
                 })?;
                 metrics::became(notification.template, State::Sent);
@@ -110,7 +117,7 @@ impl SendEmail {
         let mail = match self.composer.compose(&notification, recipient) {
             Ok(mail) => mail,
             Err(ComposeError::Address(_)) => return Ok(Delivery::NoAddress(notification)),
-            Err(ComposeError::LinkGone) => return Ok(Delivery::Expired(notification)),
+            Err(ComposeError::Incomplete) => return Ok(Delivery::Expired(notification)),
             Err(error @ (ComposeError::Template(_) | ComposeError::Mail(_))) => return Err(TaskError::fail(error)),
         };
         let Err(refusal) = self.smtp.send(&mail).await else {
@@ -142,13 +149,18 @@ async fn give_up(
     if Notification::failed(tx, notification.id, failure, attempts(spent), error).await? {
         tx.publish(&EmailFailed {
             notification_id: notification.id.to_string(),
-            user_id: notification.user_id.to_string(),
+            user_id: whose(notification),
             template: notification.template.name().into(),
             reason: failure.reason().into(),
         })?;
         metrics::became(notification.template, failure.state());
     }
     Ok(())
+}
+
+/// As the announcements say it: empty for letters to the people who run the shop.
+fn whose(notification: &Notification) -> String {
+    notification.user_id.map(|user_id| user_id.to_string()).unwrap_or_default()
 }
 
 fn attempts(spent: u32) -> i32 {

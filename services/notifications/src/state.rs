@@ -1,6 +1,7 @@
 //! The words that the API, the database, the events and the metrics share: which letter, what became of it, and why not.
 //! Nothing here decides anything.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -17,6 +18,14 @@ pub enum Template {
     PasswordChanged,
     /// Tells that somebody registered with an address that has an account.
     AccountExists,
+    /// Tells that an order is complete.
+    OrderConfirmed,
+    /// Tells that an order came to nothing, and why.
+    OrderCancelled,
+    /// Tells that money went back.
+    PaymentRefunded,
+    /// Tells the people who run the shop that there is little left of a product.
+    StockLow,
 }
 
 impl Template {
@@ -27,12 +36,25 @@ impl Template {
             Self::ResetPassword => "reset_password",
             Self::PasswordChanged => "password_changed",
             Self::AccountExists => "account_exists",
+            Self::OrderConfirmed => "order_confirmed",
+            Self::OrderCancelled => "order_cancelled",
+            Self::PaymentRefunded => "payment_refunded",
+            Self::StockLow => "stock_low",
         }
     }
 
     /// Whether the letter holds a token: it can only be sent as long as the token is stored.
     pub fn has_token(self) -> bool {
         matches!(self, Self::VerifyEmail | Self::ResetPassword)
+    }
+
+    /// For how long it is worth sending, if it has no token whose end says so. Who paid for something wants to know even
+    /// after a long outage.
+    pub(crate) fn lifetime(self) -> TimeDelta {
+        match self {
+            Self::OrderConfirmed | Self::OrderCancelled | Self::PaymentRefunded => TimeDelta::days(14),
+            _ => TimeDelta::days(3),
+        }
     }
 }
 

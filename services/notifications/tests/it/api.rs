@@ -2,13 +2,11 @@
 
 use dev::mailbox::{Behaviour, Stage};
 use events::users::v1::{PasswordChanged, UserDeleted};
-use reqwest::{Method, StatusCode};
+use testkit::{Answer, Method, StatusCode};
 use uuid::Uuid;
+use web::testing::As;
 
-use crate::{
-    keys::{self, As},
-    shop::{Answer, Shop},
-};
+use crate::shop::Shop;
 
 /// A problem that says what to do, with a trace to look it up.
 fn assert_problem(answer: &Answer, status: StatusCode, says: &str) {
@@ -106,7 +104,7 @@ async fn what_is_asked_wrongly_is_answered_with_what_to_do() {
     }
     assert_problem(&shop.get("/notifications/7", who).await, StatusCode::BAD_REQUEST, "id");
     assert_problem(&shop.get("/letters", who).await, StatusCode::NOT_FOUND, "/docs");
-    let wrong_method = shop.ask(Method::DELETE, "/notifications", Some(&keys::token(As::Operator)), &[]).await;
+    let wrong_method = shop.ask(Method::DELETE, "/notifications", Some(&shop.issuer.token(As::Operator)), &[]).await;
     assert_problem(&wrong_method, StatusCode::METHOD_NOT_ALLOWED, "Allow");
     shop.close().await;
 }
@@ -120,7 +118,7 @@ async fn a_token_that_the_users_service_did_not_sign_opens_nothing() {
     for (method, path) in requests {
         let anonymous = shop.ask(method.clone(), &path, None, &[]).await;
         assert_problem(&anonymous, StatusCode::UNAUTHORIZED, "Bearer");
-        for (what, token) in keys::forged(As::Operator) {
+        for (what, token) in shop.issuer.forged(As::Operator) {
             let answer = shop.ask(method.clone(), &path, Some(&token), &[]).await;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{what}: {answer:?}");
             assert!(answer.header("www-authenticate").starts_with("Bearer"), "{what}: {answer:?}");
@@ -215,7 +213,7 @@ async fn versions_spare_transfers_and_prevent_surprises() {
     shop.publish(&PasswordChanged { user_id: ada.to_string() }).await;
     let sent = shop.notification(ada, "password_changed", "sent").await;
     let path = format!("/notifications/{}", sent["id"].as_str().expect("an id"));
-    let token = keys::token(As::Operator);
+    let token = shop.issuer.token(As::Operator);
     let tag = shop.get(&path, Some(As::Operator)).await.header("etag").to_owned();
     assert!(tag.starts_with('"'), "{tag}");
 

@@ -4,9 +4,10 @@
 mod api;
 mod delivery;
 mod failures;
-mod keys;
 mod operations;
+mod orders;
 mod privacy;
 mod processes;
 mod shop;
+mod tls;
 mod traces;

@@ -1,11 +1,9 @@
 //! What the people who run it see.
 
-use events::users::v1::UserVerified;
+use events::{orders::v1::OrderConfirmed, users::v1::UserVerified};
 use messaging::Event as _;
-use notifications::App;
-use reqwest::StatusCode;
 use serde_json::{Value, json};
-use testkit::eventually;
+use testkit::{StatusCode, eventually};
 use tokio_util::sync::CancellationToken;
 
 use crate::shop::Shop;
@@ -67,12 +65,51 @@ async fn what_was_asked_for_while_it_was_away_is_sent_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_been_over_for_long_is_deleted_and_nothing_else() {
+    let mut shop = Shop::open_with(&["--notification-retention-days=7"]).await;
+    let user_id = shop.register("ada@example.org", "t0ken").await;
+    shop.notification(user_id, "verify_email", "sent").await;
+    shop.mail_server_down();
+    let waiting = shop.register("bob@example.org", "t0ken").await;
+    shop.notification(waiting, "verify_email", "pending").await;
+    shop.stop_service().await.expect("it stops in order");
+
+    // More than one batch of each state that is over, a little older and a little younger than what is kept.
+    let copies =
+        "insert into notifications (id, user_id, template, state, failure, expires_at, message_id, occurred_at,
+                                             sent_at, updated_at)
+                  select gen_random_uuid(), user_id, 'password_changed', ending.state,
+                         case ending.state when 'bounced' then 'bounced' when 'failed' then 'exhausted' end,
+                         now(), 'copy', now(), now(), now() - older.age
+                  from notifications as original,
+                       unnest(array['sent', 'bounced', 'failed', 'expired', 'cancelled']) as ending (state),
+                       unnest(array['7 days 1 hour', '6 days 23 hours']::interval[]) as older (age),
+                       generate_series(1, 250)
+                  where original.state = 'sent'";
+    sqlx::raw_sql(copies).execute(shop.db()).await.expect("the copies");
+    sqlx::raw_sql("update notifications set updated_at = now() - interval '1 year' where state = 'pending'")
+        .execute(shop.db())
+        .await
+        .expect("the update");
+    assert_eq!(shop.count("select count(*) from notifications where message_id = 'copy'").await, 2500);
+
+    shop.start().await;
+    eventually("what is old is gone", async || {
+        shop.count("select count(*) from notifications where message_id = 'copy'").await == 1250
+    })
+    .await;
+    shop.mail_server_up().await;
+    shop.notification(waiting, "verify_email", "sent").await;
+    assert_eq!(shop.count("select count(*) from notifications").await, 1252);
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn letters_are_counted() {
     let shop = Shop::open().await;
     let user_id = shop.register("ada@example.org", "t0ken").await;
     shop.notification(user_id, "verify_email", "sent").await;
-    let metrics = shop.get("/metrics", None).await.json;
-    let metrics = metrics.as_str().expect("text");
+    let metrics = shop.get("/metrics", None).await.text;
     for state in ["pending", "sent"] {
         let labels =
             |line: &&str| line.contains(r#"template="verify_email""#) && line.contains(&format!(r#"state="{state}""#));
@@ -121,15 +158,16 @@ async fn the_api_describes_itself_with_examples_and_problems() {
 async fn a_topology_that_differs_stops_the_start_and_is_named() {
     let mut shop = Shop::open().await;
     shop.stop_service().await.expect("it stops in order");
-    shop.stage.vhost.unbind("notifications", &format!("{}.%2A", UserVerified::TYPE)).await;
+    shop.vhost.unbind("notifications", &format!("{}.%2A", UserVerified::TYPE)).await;
     // Bindings are seen through the management API only.
-    let management = shop.stage.vhost.management_for("notifications").url;
+    let management = shop.vhost.management_for("notifications").url;
     let config = shop.config(&[format!("--rabbitmq-management-url={management}")]);
-    let app = App::build(config).expect("the service is put together");
-    let error = app.run(CancellationToken::new()).await.expect_err("the start must fail").to_string();
+    let process = notifications::build(config).expect("the service is put together");
+    let error = process.run(CancellationToken::new()).await.expect_err("the start must fail");
+    let error = format!("{error:#}");
     assert!(error.contains("notifications") && error.contains(UserVerified::TYPE), "{error}");
 
-    shop.stage.vhost.import().await;
+    shop.vhost.import().await;
     shop.start().await;
     shop.close().await;
 }
@@ -147,5 +185,5 @@ async fn the_topology_is_printed_without_database_and_broker() {
     assert_eq!(service["name"], "notifications");
     assert_eq!(service["subscriptions"][0]["consumer"], "notifications");
     let types: Vec<_> = service["subscriptions"][0]["types"].as_array().expect("types").iter().collect();
-    assert!(types.contains(&&json!(UserVerified::TYPE)) && types.len() == 7, "{types:?}");
+    assert!(types.contains(&&json!(OrderConfirmed::TYPE)) && types.len() == 11, "{types:?}");
 }

@@ -9,7 +9,7 @@ use crate::shop::Shop;
 async fn a_process_that_is_killed_between_two_registrations_costs_no_mail_and_no_second_one() {
     let mut shop = Shop::open().await;
     shop.stop_service().await.expect("it stops in order");
-    let mut process = shop.process();
+    let mut process = shop.process(&[]);
     shop.register("ada@example.org", "t0ken").await;
     shop.mails_to("ada@example.org", 1).await;
     let recorded = "select count(*) from notifications where state = 'sent'";
@@ -17,7 +17,7 @@ async fn a_process_that_is_killed_between_two_registrations_costs_no_mail_and_no
     process.kill().await.expect("the process is killed");
 
     shop.register("bob@example.org", "t0ken").await;
-    let mut process = shop.process();
+    let mut process = shop.process(&[]);
     shop.mails_to("bob@example.org", 1).await;
     eventually("the second one is recorded as sent", async || shop.count(recorded).await == 2).await;
     assert_eq!(shop.mails().len(), 2);
@@ -30,7 +30,7 @@ async fn a_process_that_is_killed_between_two_registrations_costs_no_mail_and_no
 async fn a_process_that_is_asked_to_stop_finishes_and_ends_well() {
     let mut shop = Shop::open().await;
     shop.stop_service().await.expect("it stops in order");
-    let mut process = shop.process();
+    let mut process = shop.process(&[]);
     shop.register("ada@example.org", "t0ken").await;
     shop.mails_to("ada@example.org", 1).await;
     let id = process.id().expect("it runs").to_string();
