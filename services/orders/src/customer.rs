@@ -1,0 +1,56 @@
+//! Who may order, as far as users announced it. It holds nothing personal, and is not asked who may see what: that is the token's.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// What is known of an account.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Customer {
+    /// Whether its address was proven. A token may know better.
+    pub(crate) verified: bool,
+    /// Whether it was deleted. A token that was made before is still valid for a while.
+    pub(crate) deleted: bool,
+}
+
+impl Customer {
+    /// The customer who orders, held until the end of the transaction: whoever deletes the account waits for the order, and then
+    /// sees it.
+    pub(crate) async fn ordering(db: &mut PgConnection, user_id: Uuid) -> Result<Self, sqlx::Error> {
+        // There must be a row to lock.
+        sqlx::query!("insert into customers (user_id) values ($1) on conflict (user_id) do nothing", user_id)
+            .execute(&mut *db)
+            .await?;
+        sqlx::query_as!(
+            Self,
+            r#"select verified_at is not null as "verified!", deleted_at is not null as "deleted!"
+               from customers where user_id = $1 for share"#,
+            user_id
+        )
+        .fetch_one(db)
+        .await
+    }
+
+    /// Notes that an account's address is proven.
+    pub(crate) async fn verified(db: &mut PgConnection, user_id: Uuid) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "insert into customers (user_id, verified_at) values ($1, now())
+             on conflict (user_id) do update set verified_at = coalesce(customers.verified_at, excluded.verified_at)",
+            user_id
+        )
+        .execute(db)
+        .await
+        .map(drop)
+    }
+
+    /// Notes that an account is gone: it orders nothing any more.
+    pub(crate) async fn deleted(db: &mut PgConnection, user_id: Uuid) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "insert into customers (user_id, deleted_at) values ($1, now())
+             on conflict (user_id) do update set deleted_at = coalesce(customers.deleted_at, excluded.deleted_at)",
+            user_id
+        )
+        .execute(db)
+        .await
+        .map(drop)
+    }
+}
