@@ -1,0 +1,77 @@
+//! The composition root: which parts one process of the service has. It has no logic of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use messaging::topology::Service;
+use process::Process;
+use web::Readiness;
+
+use crate::{
+    Config, cancelled_order, charge, give_back, http, metrics, payment,
+    provider::{Provider, Simulated},
+    reactions,
+};
+
+/// The service's name: its queue, its broker user, and the head of the events it announces.
+pub const NAME: &str = "payments";
+/// How often cancelled orders are looked for that can be forgotten.
+const FORGET_PERIOD: Duration = Duration::from_secs(3600);
+/// How often the payments that wait are counted.
+const MEASURE_PERIOD: Duration = Duration::from_secs(15);
+
+/// Puts the service together, with the simulated provider. Nothing has to be reachable yet. Needs a tokio runtime.
+///
+/// # Errors
+/// When a setting is wrong, or the port is taken.
+pub async fn build(config: Config) -> anyhow::Result<Process> {
+    let process = Process::new(NAME, &config.process)?;
+    // A stranger: it has the service's database, and nothing else of it.
+    let provider = Simulated::new(process.pool("provider", 6)?, config.provider.simulated());
+    with_provider(process, config, provider)
+}
+
+/// As [`build`], with another provider, which is made from the simulated one.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_with<P: Provider>(config: Config, provider: impl FnOnce(Simulated) -> P) -> anyhow::Result<Process> {
+    let process = Process::new(NAME, &config.process)?;
+    let simulated = Simulated::new(process.pool("provider", 6)?, config.provider.simulated());
+    with_provider(process, config, provider(simulated))
+}
+
+fn with_provider(process: Process, config: Config, provider: impl Provider) -> anyhow::Result<Process> {
+    metrics::describe();
+    let mut process = process.migrations(sqlx::migrate!());
+    let provider = Arc::new(provider);
+
+    process.consume(reactions::consumer(process.broker(), &process.outbox("consumer", 6)?));
+    process.work(charge::worker(&process.outbox("charge worker", 6)?, Arc::clone(&provider), &config.provider));
+    process.work(give_back::worker(&process.outbox("give back worker", 4)?, provider, &config.provider));
+
+    let housekeeping = process.pool("housekeeping", 1)?;
+    let pool = housekeeping.clone();
+    process.every("cancelled orders are forgotten", FORGET_PERIOD, move || {
+        let pool = pool.clone();
+        async move { cancelled_order::forget_old(&mut *pool.acquire().await?).await.map(drop) }
+    });
+    process.every("payments that wait are counted", MEASURE_PERIOD, move || {
+        let pool = housekeeping.clone();
+        async move {
+            metrics::waiting(&payment::waiting(&mut *pool.acquire().await?).await?);
+            Ok(())
+        }
+    });
+
+    let routes = http::routes(config.jwks.verifier(), process.outbox("http", 8)?);
+    process.serve(config.process.http, http::openapi(), Readiness::new(), routes)?;
+    Ok(process)
+}
+
+/// What this service's handlers need of the broker. Nothing is asked.
+///
+/// # Errors
+/// See [`process::topology`].
+pub async fn topology() -> anyhow::Result<Service> {
+    process::topology(NAME, reactions::consumer).await
+}
