@@ -64,6 +64,11 @@ impl Job {
 pub enum Outcome<D> {
     /// It worked.
     Done(D),
+    /// Nothing failed; it is not finished yet, and will be done again.
+    Postponed {
+        /// When it is due.
+        until: DateTime<Utc>,
+    },
     /// It failed and will be tried again.
     Retrying {
         /// The failure in one line.
@@ -93,6 +98,8 @@ pub enum TaskError {
     Fail(Box<dyn StdError + Send + Sync>),
     /// What is needed is down: no attempt is spent, and the worker waits before it tries anything else.
     Unavailable(Box<dyn StdError + Send + Sync>),
+    /// Nothing failed, but there is more to do after this time, such as to ask a provider that is still at it. No attempt is spent.
+    Later(Duration),
 }
 
 impl TaskError {
@@ -283,6 +290,7 @@ impl<T: Task> Worker<T> {
         };
         match result {
             Ok(done) => (Outcome::Done(done), Weather::Fair),
+            Err(TaskError::Later(wait)) => (Outcome::Postponed { until: Utc::now() + wait }, Weather::Fair),
             Err(TaskError::Unavailable(error)) => (later(chain(error.as_ref()), attempts - 1), Weather::Down),
             Err(TaskError::Retry(error)) if attempts < self.retry.max_attempts => {
                 (later(chain(error.as_ref()), attempts), Weather::Fair)
@@ -299,17 +307,26 @@ impl<T: Task> Worker<T> {
     /// Records the outcome and finishes or reschedules the job in one transaction, if the lease is still this worker's.
     async fn finish(&self, job: &Job, outcome: Outcome<T::Done>, weather: Weather) -> Result<(), HandlerError> {
         let mut tx = self.outbox.begin().await?;
-        let mine = if let Outcome::Retrying { error, attempts, .. } = &outcome {
+        let again = match &outcome {
             // While everything is down the worker itself waits; the job is due as soon as it looks again.
-            let delay = if weather == Weather::Down { Duration::ZERO } else { self.retry.delay(*attempts) };
+            Outcome::Retrying { error, attempts, .. } if weather == Weather::Down => {
+                Some((Some(error), *attempts, Duration::ZERO))
+            }
+            Outcome::Retrying { error, attempts, .. } => Some((Some(error), *attempts, self.retry.delay(*attempts))),
+            Outcome::Postponed { until } => {
+                Some((None, job.attempt - 1, (*until - Utc::now()).to_std().unwrap_or_default()))
+            }
+            Outcome::Done(_) | Outcome::Failed { .. } => None,
+        };
+        let mine = if let Some((error, attempts, delay)) = again {
             sqlx::query!(
                 "update messaging.job set lease = null, last_error = $4, attempts = $5, due_at = now() + make_interval(secs => $6)
                  where task = $1 and id = $2 and lease = $3",
                 T::NAME,
                 job.id,
                 job.lease,
-                error,
-                i32::try_from(*attempts).unwrap_or(i32::MAX),
+                error.map(String::as_str),
+                i32::try_from(attempts).unwrap_or(i32::MAX),
                 delay.as_secs_f64(),
             )
             .execute(&mut *tx)

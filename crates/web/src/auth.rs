@@ -3,7 +3,10 @@
 
 mod keys;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use actix_web::{
     FromRequest, HttpRequest,
@@ -72,6 +75,8 @@ pub struct Identity {
     pub role: Role,
     /// Whether the account's address has been verified.
     pub verified: bool,
+    /// The end of the token. What is answered for longer, such as a stream, ends with it.
+    pub expires_at: SystemTime,
 }
 
 /// An [`Identity`] with the role operator; refuses others with 403.
@@ -152,6 +157,7 @@ impl Verifier {
             session_id: token.claims.sid,
             role: token.claims.role,
             verified: token.claims.verified,
+            expires_at: UNIX_EPOCH + Duration::from_secs(u64::try_from(token.claims.exp).unwrap_or_default()),
         })
     }
 }

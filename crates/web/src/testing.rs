@@ -2,7 +2,7 @@
 //! where it is published, tokens signed with it, and tokens that must not open anything.
 #![expect(clippy::expect_used, reason = "a test that cannot set itself up has failed")]
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use tokio::{
@@ -58,10 +58,18 @@ impl Issuer {
         &self.jwks_url
     }
 
-    /// A token that a service must accept.
+    /// A token that a service must accept, for ten minutes.
     #[must_use]
     pub fn token(&self, who: As) -> String {
         sign(&claims(who), SECRET)
+    }
+
+    /// One that ends after this time, rounded to whole seconds.
+    #[must_use]
+    pub fn token_for(&self, who: As, lifetime: Duration) -> String {
+        let claims = claims(who);
+        let exp = claims.iat + i64::try_from(lifetime.as_secs()).expect("a time in this age");
+        sign(&Claims { exp, ..claims }, SECRET)
     }
 
     /// Tokens that it must not accept, with what is wrong with each.

@@ -98,7 +98,7 @@ impl Task for SendEmail {
                     metrics::became(notification.template, State::Expired);
                 }
             }
-            Outcome::Done(Delivery::Over) => {}
+            Outcome::Done(Delivery::Over) | Outcome::Postponed { .. } => {}
             Outcome::Retrying { error, attempts: spent, .. } => {
                 Notification::retrying(tx, job.id, attempts(spent), &error).await?;
             }

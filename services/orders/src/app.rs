@@ -9,9 +9,8 @@ use process::Process;
 use web::Readiness;
 
 use crate::{
-    Config, http, metrics,
+    Config, events, http, metrics,
     progress::{Deadlines, Progress},
-    reactions,
     watch::{self, Watch},
 };
 
@@ -28,7 +27,7 @@ pub async fn build(config: Config) -> anyhow::Result<Process> {
     let watch = Watch::new(config.streams.max_streams.into());
     let progress = Progress::new(deadlines(&config), watch.clone());
 
-    process.consume(reactions::consumer(process.broker(), &process.outbox("consumer", 6)?, &progress));
+    process.consume(events::consumer(process.broker(), &process.outbox("consumer", 6)?, &progress));
     let (eye, pool) = (watch.clone(), process.pool("watch", 1)?);
     process.every("changes of watched orders", watch::POLL, move || {
         let (eye, pool) = (eye.clone(), pool.clone());
@@ -54,7 +53,7 @@ pub async fn build(config: Config) -> anyhow::Result<Process> {
 pub async fn topology() -> anyhow::Result<Service> {
     let never = Deadlines { placed: TimeDelta::MAX, reserved: TimeDelta::MAX, paid: TimeDelta::MAX };
     let progress = Progress::new(never, Watch::new(0));
-    process::topology(NAME, |broker, outbox| reactions::consumer(broker, outbox, &progress)).await
+    process::topology(NAME, |broker, outbox| events::consumer(broker, outbox, &progress)).await
 }
 
 fn deadlines(config: &Config) -> Deadlines {

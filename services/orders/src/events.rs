@@ -11,12 +11,12 @@ use events::{
     users::v1::{UserDeleted, UserVerified},
 };
 use messaging::{Broker, Consumer, Handler, HandlerError, Outbox, OutboxTransaction};
+use money::Money;
 use uuid::Uuid;
 
 use crate::{
     app::NAME,
     customer::Customer,
-    money::Money,
     order::Order,
     product::Product,
     progress::Progress,
@@ -45,7 +45,7 @@ struct KeepProduct;
 
 impl Handler<ProductChanged> for KeepProduct {
     async fn handle(&self, event: ProductChanged, tx: &mut OutboxTransaction) -> Result<(), HandlerError> {
-        let price = Money::read(event.price).ok_or_else(|| HandlerError::reject("`price` is missing or no amount"))?;
+        let price = Money::announced(event.price).map_err(HandlerError::reject)?;
         Product { sku: event.sku, name: event.name, price }.keep(tx, event.version).await?;
         Ok(())
     }
@@ -130,8 +130,7 @@ struct AskForGoods(Progress);
 
 impl Handler<PaymentAuthorized> for AskForGoods {
     async fn handle(&self, event: PaymentAuthorized, tx: &mut OutboxTransaction) -> Result<(), HandlerError> {
-        let amount =
-            Money::read(event.amount).ok_or_else(|| HandlerError::reject("`amount` is missing or no amount"))?;
+        let amount = Money::announced(event.amount).map_err(HandlerError::reject)?;
         let mut order = lock(tx, id("order_id", &event.order_id)?).await?;
         if amount != order.amount() {
             return Err(HandlerError::reject("another amount was authorized than was asked for"));
@@ -151,6 +150,7 @@ impl Handler<PaymentDeclined> for CancelWithoutPayment {
             DeclineReason::CardDeclined => Some("the card was declined"),
             DeclineReason::InsufficientFunds => Some("there is not enough money on the account"),
             DeclineReason::UnknownMethod => Some("the payment method is unknown"),
+            DeclineReason::GivenUp => Some("the provider could not be asked"),
         };
         let order_id = id("order_id", &event.order_id)?;
         advance(&self.0, tx, order_id, Fact::PaymentDeclined, why.map(str::to_owned)).await

@@ -5,14 +5,12 @@ use events::orders::v1::{
     CancellationReason, OrderCancelled, OrderConfirmed, OrderPaid, OrderPlaced, PaymentDue, order_confirmed::Item,
     order_placed,
 };
+use money::Money;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::{
-    money::Money,
-    saga::{Reason, State},
-};
+use crate::saga::{Reason, State};
 
 /// An order before it is stored.
 #[derive(Clone, Debug)]
@@ -150,7 +148,7 @@ impl Order {
         PaymentDue {
             order_id: self.id.to_string(),
             user_id: self.user_id.to_string(),
-            amount: Some(self.amount().message()),
+            amount: Some((&self.amount()).into()),
             payment_method: self.payment_method.clone(),
         }
     }
@@ -164,13 +162,13 @@ impl Order {
             sku: line.sku.clone(),
             name: line.name.clone(),
             quantity: line.quantity.into(),
-            price: Some(Money { minor_units: line.price, currency: self.currency.clone() }.message()),
+            price: Some((&Money { minor_units: line.price, currency: self.currency.clone() }).into()),
         };
         OrderConfirmed {
             order_id: self.id.to_string(),
             user_id: self.user_id.to_string(),
             items: self.lines.iter().map(item).collect(),
-            total: Some(self.amount().message()),
+            total: Some((&self.amount()).into()),
         }
     }
 
@@ -179,7 +177,7 @@ impl Order {
             order_id: self.id.to_string(),
             user_id: self.user_id.to_string(),
             reason: self.reason.map_or(CancellationReason::Unspecified, reason).into(),
-            total: Some(self.amount().message()),
+            total: Some((&self.amount()).into()),
         }
     }
 }

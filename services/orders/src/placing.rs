@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
+use money::Money;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    money::{self, Money},
     order::{Line, NewOrder},
     product::Product,
 };
@@ -109,7 +109,7 @@ impl PlaceOrder {
                     .push(Wrong::new(at, "is no product of this shop; GET /products of the inventory service has all")),
             }
         }
-        let total = money::total(lines.iter().map(|line| (line.price, line.quantity)));
+        let total = total(lines.iter().map(|line| (line.price, line.quantity)));
         match (total, currency) {
             (Some(minor_units), Some(currency)) if wrong.is_empty() => {
                 let total = Money { minor_units, currency: currency.clone() };
@@ -136,6 +136,11 @@ fn is_payment_method(text: &str) -> bool {
 
 fn quantity(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|quantity| (1..=MAX_QUANTITY).contains(quantity))
+}
+
+/// The sum of prices times quantities; `None` if there is no such number.
+fn total(lines: impl IntoIterator<Item = (i64, u16)>) -> Option<i64> {
+    lines.into_iter().try_fold(0_i64, |sum, (price, quantity)| sum.checked_add(price.checked_mul(i64::from(quantity))?))
 }
 
 #[cfg(test)]
@@ -210,5 +215,14 @@ mod tests {
         assert_eq!(refused(&[("X", 1)]), ["/lines/0/sku"]);
         assert_eq!(refused(&[("C", 2)]), ["/lines"]);
         assert_eq!(refused(&[("C", 1), ("A", 1)]), ["/lines"]);
+    }
+
+    #[test]
+    fn a_sum_that_does_not_fit_is_none() {
+        assert_eq!(total([(1999, 2), (1, 1000)]), Some(4998));
+        assert_eq!(total([]), Some(0));
+        assert_eq!(total([(i64::MAX, 1), (0, 1000)]), Some(i64::MAX));
+        assert_eq!(total([(i64::MAX, 2)]), None);
+        assert_eq!(total([(i64::MAX, 1), (1, 1)]), None);
     }
 }

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
+use money::Money;
 use sqlx::PgConnection;
-
-use crate::money::Money;
 
 /// A product that can be ordered.
 #[derive(Clone, Debug)]

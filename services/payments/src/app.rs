@@ -7,9 +7,8 @@ use process::Process;
 use web::Readiness;
 
 use crate::{
-    Config, cancelled_order, charge, give_back, http, metrics, payment,
+    Config, cancelled_order, charge, events, give_back, http, metrics, payment,
     provider::{Provider, Simulated},
-    reactions,
 };
 
 /// The service's name: its queue, its broker user, and the head of the events it announces.
@@ -45,7 +44,7 @@ fn with_provider(process: Process, config: Config, provider: impl Provider) -> a
     let mut process = process.migrations(sqlx::migrate!());
     let provider = Arc::new(provider);
 
-    process.consume(reactions::consumer(process.broker(), &process.outbox("consumer", 6)?));
+    process.consume(events::consumer(process.broker(), &process.outbox("consumer", 6)?));
     process.work(charge::worker(&process.outbox("charge worker", 6)?, Arc::clone(&provider), &config.provider));
     process.work(give_back::worker(&process.outbox("give back worker", 4)?, provider, &config.provider));
 
@@ -73,5 +72,5 @@ fn with_provider(process: Process, config: Config, provider: impl Provider) -> a
 /// # Errors
 /// See [`process::topology`].
 pub async fn topology() -> anyhow::Result<Service> {
-    process::topology(NAME, reactions::consumer).await
+    process::topology(NAME, events::consumer).await
 }

@@ -4,7 +4,7 @@
 //! asked again when it said. A payment that fails again and again is tried for more than a day (unless its order is cancelled first,
 //! which is what happens in practice); then it is given up: the provider is told to forget it, and only its answer makes it declined.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use messaging::{HandlerError, Job, Outbox, OutboxTransaction, Outcome, RetryPolicy, Task, TaskError, Worker};
 use sqlx::PgPool;
@@ -13,7 +13,6 @@ use tracing::{Instrument as _, info_span};
 
 use crate::{
     config::ProviderConfig,
-    later::{self, Context},
     metrics,
     payment::Payment,
     provider::{Charge, Provider, ProviderError},
@@ -39,8 +38,6 @@ pub(crate) enum Asked {
     Charged,
     /// It will never be.
     Declined(DeclineReason),
-    /// The provider wants to be asked again after this time.
-    Later(Duration, Context),
     /// The provider takes nothing under this key any more.
     Voided,
     /// Nothing was asked: nobody waits for it any more.
@@ -80,10 +77,7 @@ impl<P: Provider> Task for ChargePayment<P> {
             Ok(Charge) => Ok(Asked::Charged),
             Err(ProviderError::Declined(reason)) => Ok(Asked::Declined(reason)),
             Err(ProviderError::Voided) => Ok(Asked::Voided),
-            Err(ProviderError::Processing(wait)) => {
-                let context = later::context(&self.pool, TASK, job.id).await.map_err(TaskError::unavailable)?;
-                Ok(Asked::Later(wait, context))
-            }
+            Err(ProviderError::Processing(wait)) => Err(TaskError::Later(wait)),
             Err(error @ ProviderError::Transient(_)) => Err(TaskError::retry(error)),
             Err(error @ ProviderError::Unavailable(_)) => Err(TaskError::unavailable(error)),
             Err(error @ ProviderError::Contradiction) => Err(TaskError::fail(error)),
@@ -96,11 +90,7 @@ impl<P: Provider> Task for ChargePayment<P> {
             Outcome::Done(Asked::Declined(reason)) => Fact::Declined(reason),
             // Voided by us, and then this changes nothing. Else, in a database that was restored from a backup, it must end.
             Outcome::Done(Asked::Voided) | Outcome::Failed { .. } => Fact::GaveUp,
-            Outcome::Done(Asked::Later(wait, context)) => {
-                later::enqueue(tx, TASK, job.id, wait, context).await?;
-                return Ok(());
-            }
-            Outcome::Done(Asked::Over) | Outcome::Retrying { .. } => return Ok(()),
+            Outcome::Done(Asked::Over) | Outcome::Postponed { .. } | Outcome::Retrying { .. } => return Ok(()),
         };
         if let Some(mut payment) = Payment::lock(tx, job.id).await? {
             // A fact is never refused.

@@ -82,7 +82,7 @@ impl<P: Provider> Task for GiveBack<P> {
         let fact = match outcome {
             Outcome::Done(GivenBack::Returned) => Fact::MoneyBack,
             Outcome::Done(GivenBack::NothingHeld) => Fact::NothingHeld,
-            Outcome::Done(GivenBack::Over) | Outcome::Retrying { .. } => return Ok(()),
+            Outcome::Done(GivenBack::Over) | Outcome::Postponed { .. } | Outcome::Retrying { .. } => return Ok(()),
             // With this error the job is not finished: its lease runs out, and it is done again.
             Outcome::Failed { error, .. } => return Err(HandlerError::retry(error)),
         };

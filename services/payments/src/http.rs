@@ -10,6 +10,7 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use messaging::Outbox;
+use money::Money;
 use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi as _, ToSchema};
 use uuid::Uuid;
@@ -21,7 +22,6 @@ use web::{
 
 use crate::{
     error::Error,
-    money::Money,
     payment::Payment,
     settle::settle,
     state::{DeclineReason, Fact, State},

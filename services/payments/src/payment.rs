@@ -2,13 +2,11 @@
 //! money here.
 
 use chrono::{DateTime, Utc};
+use money::Money;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{
-    money::Money,
-    state::{DeclineReason, State},
-};
+use crate::state::{DeclineReason, State};
 
 /// The money for one order.
 #[derive(Clone, Debug)]

@@ -8,9 +8,10 @@ mod simulated;
 
 use std::{error::Error as StdError, time::Duration};
 
+use money::Money;
 use uuid::Uuid;
 
-use crate::{money::Money, state::DeclineReason};
+use crate::state::DeclineReason;
 
 pub use simulated::{Simulated, SimulatedOptions};
 

@@ -55,7 +55,7 @@ fn authorized(payment: &Payment) -> PaymentAuthorized {
     PaymentAuthorized {
         order_id: payment.order_id.to_string(),
         payment_id: payment.id.to_string(),
-        amount: Some(payment.amount().to_wire()),
+        amount: Some((&payment.amount()).into()),
     }
 }
 
@@ -64,8 +64,8 @@ fn declined(payment: &Payment) -> PaymentDeclined {
         Some(DeclineReason::CardDeclined) => wire::DeclineReason::CardDeclined,
         Some(DeclineReason::InsufficientFunds) => wire::DeclineReason::InsufficientFunds,
         Some(DeclineReason::UnknownMethod) => wire::DeclineReason::UnknownMethod,
-        // It was not the provider who refused.
-        Some(DeclineReason::GivenUp) | None => wire::DeclineReason::Unspecified,
+        Some(DeclineReason::GivenUp) => wire::DeclineReason::GivenUp,
+        None => wire::DeclineReason::Unspecified,
     };
     PaymentDeclined {
         order_id: payment.order_id.to_string(),
@@ -79,6 +79,6 @@ fn refunded(payment: &Payment) -> PaymentRefunded {
         order_id: payment.order_id.to_string(),
         payment_id: payment.id.to_string(),
         user_id: payment.user_id.to_string(),
-        amount: Some(payment.amount().to_wire()),
+        amount: Some((&payment.amount()).into()),
     }
 }

@@ -52,6 +52,7 @@ impl Task for Deliver {
                 tx.publish(&moved(&job.id.to_string(), i64::from(job.attempt)))?;
                 format!("done {done} at {}", job.attempt)
             }
+            Outcome::Postponed { .. } => format!("postponed at {}", job.attempt),
             Outcome::Retrying { error, attempts, .. } => format!("retrying {error} after {attempts}"),
             Outcome::Failed { error, attempts, exhausted } => {
                 format!("failed {error} after {attempts} exhausted {exhausted}")
@@ -161,4 +162,40 @@ async fn work_of_a_dead_worker_is_taken_over() {
     running.stop().await;
     assert_eq!(task.recorded(), ["done delivered at 1", "done delivered at 2"]);
     stage.expect_leftovers();
+}
+
+/// Not a failure: however often it is put off, it has all its attempts left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_is_put_off_is_done_later_and_spends_no_attempt() {
+    let stage = stage().await;
+    let asked = Arc::new(AtomicU32::new(0));
+    let task = Deliver::when({
+        let asked = asked.clone();
+        move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+            0..5 => Err(TaskError::Later(Duration::from_millis(10))),
+            _ => Ok("at last"),
+        }
+    });
+    enqueue(&stage).await;
+    let running = Running::worker(&worker(&stage, &task));
+    eventually("it is done", async || task.recorded().len() == 6).await;
+    running.stop().await;
+    assert_eq!(task.recorded()[..5], ["postponed at 1"; 5]);
+    assert_eq!(task.recorded()[5], "done at last at 1");
+    stage.execute("delete from messaging.outbox").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_is_put_off_waits_that_long() {
+    let stage = stage().await;
+    let task = Deliver::when(|_| Err(TaskError::Later(Duration::from_secs(3600))));
+    enqueue(&stage).await;
+    let running = Running::worker(&worker(&stage, &task));
+    eventually("it is put off", async || !task.recorded().is_empty()).await;
+    running.stop().await;
+    let due = "select count(*) from messaging.job
+               where lease is null and due_at between now() + interval '59 minutes' and now() + interval '60 minutes'";
+    assert_eq!(stage.count(due).await, 1);
+    assert_eq!(task.recorded(), ["postponed at 1"]);
+    stage.execute("delete from messaging.job").await;
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use actix_web::{ResponseError as _, body::MessageBody as _, http::StatusCode};
+use money::Money;
 use serde_json::Value;
 use utoipa::{
     IntoParams, IntoResponses, Modify, OpenApi, PartialSchema as _, ToResponse,
@@ -16,7 +17,6 @@ use super::{cancelling, placing, reading, stream, view};
 use crate::{
     error::Error,
     history::Entry,
-    money::Money,
     placing::{PlaceOrder, WantedLine, Wrong},
     saga::{Reason, State},
 };

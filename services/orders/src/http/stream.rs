@@ -4,24 +4,20 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{AUTHORIZATION, CACHE_CONTROL},
+    http::header::CACHE_CONTROL,
     web::{Bytes, Data},
 };
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::stream::unfold;
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use web::{
-    Path, Problem,
-    auth::{Claims, Identity},
-};
+use web::{Path, Problem, auth::Identity};
 
 use super::{State, load, openapi};
 use crate::{
@@ -74,7 +70,11 @@ pub(super) async fn stream(
         ended: false,
         watcher,
         pool,
-        ends: Instant::now() + state.streams.stream_seconds.min(time_left(&request)),
+        ends: Instant::now()
+            + state
+                .streams
+                .stream_seconds
+                .min(identity.expires_at.duration_since(SystemTime::now()).unwrap_or_default()),
         heartbeat: state.streams.stream_heartbeat_seconds,
         stop: state.stop.clone(),
         _seat: state.watch.seat().ok_or(Error::TooManyStreams)?,
@@ -165,37 +165,11 @@ fn last_event_id(request: &HttpRequest) -> Result<i64, Problem> {
     })
 }
 
-/// How long the access token is still good for. Its signature was verified when the asker was identified.
-fn time_left(request: &HttpRequest) -> Duration {
-    let claims = request.headers().get(AUTHORIZATION).and_then(|value| {
-        let payload = value.to_str().ok()?.split('.').nth(1)?;
-        serde_json::from_slice::<Claims>(&BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
-    });
-    let expires_at = claims.and_then(|claims| u64::try_from(claims.exp).ok()).unwrap_or_default();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Duration::from_secs(expires_at).saturating_sub(now)
-}
-
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;
-    use web::testing::{As, Issuer};
 
     use super::*;
-
-    #[tokio::test]
-    async fn a_stream_ends_with_its_token() {
-        let issuer = Issuer::start().await;
-        let left = |token: &str| {
-            let header = (AUTHORIZATION, format!("Bearer {token}"));
-            time_left(&TestRequest::default().insert_header(header).to_http_request())
-        };
-        let whole = left(&issuer.token(As::Operator));
-        assert!((Duration::from_secs(500)..=Duration::from_secs(600)).contains(&whole), "{whole:?}");
-        let forged = issuer.forged(As::Operator);
-        let (_, expired) = forged.iter().find(|(what, _)| *what == "expired").unwrap();
-        assert_eq!((left(expired), left("nonsense")), (Duration::ZERO, Duration::ZERO));
-    }
 
     #[test]
     fn a_stream_goes_on_where_the_last_one_ended() {

@@ -1,12 +1,12 @@
 //! What an order looks like from outside.
 
 use chrono::{DateTime, Utc};
+use money::Money;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    money::Money,
     order::{Line, Order},
     saga::{Reason, State},
 };

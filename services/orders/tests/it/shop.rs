@@ -165,6 +165,11 @@ impl Shop {
         self.issuer.token(who)
     }
 
+    /// A token that soon ends.
+    pub fn token_for(&self, who: As, lifetime: Duration) -> String {
+        self.issuer.token_for(who, lifetime)
+    }
+
     /// Ada's token.
     pub fn ada(&self) -> String {
         self.token(As::Customer(self.ada))

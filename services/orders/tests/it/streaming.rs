@@ -207,3 +207,14 @@ async fn streams_end_when_the_process_stops() {
     assert_eq!(events.names(1).await, ["cancellation_requested"]);
     shop.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_its_token_though_the_order_goes_on() {
+    let shop = Shop::open().await;
+    let id = shop.placed().await;
+    let token = shop.token_for(As::Customer(shop.ada), Duration::from_secs(3));
+    let mut events = Events::of(shop.follow_as(&token, &id, None).await);
+    assert_eq!(events.names(1).await, ["order_placed"]);
+    assert_eq!(events.next().await, None);
+    shop.close().await;
+}

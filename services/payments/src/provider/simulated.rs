@@ -7,12 +7,13 @@
 use std::time::Duration;
 
 use messaging::Outbox;
+use money::Money;
 use sqlx::{PgConnection, PgPool};
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{Charge, Provider, ProviderError, Refund};
-use crate::{money::Money, state::DeclineReason};
+use crate::state::DeclineReason;
 
 /// Calls under one key that fail before `pm_flaky` works.
 const FLAKY_FAILURES: i32 = 2;

@@ -1,5 +1,6 @@
 //! The simulated provider behind a connection that can be bad: down, held up, or losing questions and answers.
 
+use money::Money;
 use std::{
     sync::{
         Arc, Mutex,
@@ -8,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use payments::{
-    Money,
-    provider::{Charge, Provider, ProviderError, Refund, Simulated},
-};
+use payments::provider::{Charge, Provider, ProviderError, Refund, Simulated};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{sync::watch, time::sleep};
 use uuid::Uuid;

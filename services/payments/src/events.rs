@@ -3,12 +3,12 @@
 
 use events::orders::v1::{OrderCancelled, PaymentDue};
 use messaging::{Broker, Consumer, Handler, HandlerError, Outbox, OutboxTransaction};
+use money::Money;
 use uuid::Uuid;
 
 use crate::{
     app::NAME,
     cancelled_order, charge, metrics,
-    money::Money,
     payment::{Due, Payment},
     settle::settle,
     state::{Fact, State},
@@ -30,7 +30,7 @@ impl Handler<PaymentDue> for AskForMoney {
         let due = Due {
             order_id: id("order_id", &event.order_id)?,
             user_id: id("user_id", &event.user_id)?,
-            amount: Money::asked(event.amount).map_err(HandlerError::reject)?,
+            amount: Money::announced(event.amount).map_err(HandlerError::reject)?,
             payment_method: method(event.payment_method)?,
             trace_id: tx.envelope().and_then(|envelope| envelope.trace_id()).map(str::to_owned),
         };
