@@ -74,6 +74,9 @@ pub struct Progress {
     pub left: usize,
 }
 
+/// For how long a relay that is told to stop still sends what is there.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 impl Relay {
     /// A relay for the events of this outbox.
     pub fn new(outbox: &Outbox, broker: &Broker) -> Self {
@@ -125,14 +128,23 @@ impl Relay {
     async fn pump(&self, stop: &CancellationToken) -> Result<(), Error> {
         let mut publisher: Option<Publisher> = None;
         let mut failures = 0_u32;
-        while !stop.is_cancelled() {
+        // What was committed before `stop` is still sent, if that takes no longer.
+        let at_the_latest = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::pin!(at_the_latest);
+        let mut too_late = false;
+        while !too_late {
+            let stopping = stop.is_cancelled();
             // Interest is registered before looking, so that what commits in between rings.
             let rung = self.outbox.shared.wake.local.notified();
-            let wait = match self.look(&mut publisher, stop).await {
+            let wait = match self.look(&mut publisher, at_the_latest.as_mut()).await {
                 Ok(Some(progress)) => {
                     failures = 0;
                     self.outbox.shared.health.set("relay", Ok(format!("holds {} of 16 lanes", self.lanes.count())));
                     if progress.published > 0 {
+                        too_late = futures_util::FutureExt::now_or_never(at_the_latest.as_mut()).is_some();
                         continue;
                     }
                     if progress.held > 0 {
@@ -152,6 +164,9 @@ impl Relay {
                     delay
                 }
             };
+            if stopping {
+                break;
+            }
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = rung, if failures == 0 => {}
@@ -161,11 +176,11 @@ impl Relay {
         Ok(())
     }
 
-    /// One window, on a channel that is opened when needed. None when told to stop while waiting for the broker.
+    /// One window, on a channel that is opened when needed. None when it becomes too late while waiting for the broker.
     async fn look(
         &self,
         publisher: &mut Option<Publisher>,
-        stop: &CancellationToken,
+        too_late: impl Future<Output = ()>,
     ) -> Result<Option<Progress>, Error> {
         if publisher.as_ref().is_some_and(|publisher| !publisher.usable()) {
             *publisher = None;
@@ -174,7 +189,7 @@ impl Relay {
             Some(publisher) => publisher,
             None => {
                 let opened = tokio::select! {
-                    () = stop.cancelled() => return Ok(None),
+                    () = too_late => return Ok(None),
                     opened = Publisher::open(&self.broker, self.options.confirm_deadline) => opened?,
                 };
                 publisher.insert(opened)

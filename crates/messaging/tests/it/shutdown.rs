@@ -56,3 +56,17 @@ async fn shutdown_finishes_what_is_in_hand() {
     let queue = stage.vhost.get(&format!("queues/{}/parcels", stage.vhost.name)).await;
     assert_eq!(queue["message_stats"]["redeliver"].as_i64().unwrap_or(0), 0, "it was acknowledged");
 }
+
+/// The answer to the last request has promised its event: it does not wait for the next process, while the broker is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_committed_before_the_stop_is_sent() {
+    let stage = stage().await;
+    for step in 1..=10 {
+        let relay = Running::relay(&messaging::Relay::with_options(&stage.outbox, &stage.broker, relay_options()));
+        publish(&stage.outbox, "p-0", 2 * step).await;
+        eventually("it works", async || pending(&stage).await == 0).await;
+        publish(&stage.outbox, "p-1", 2 * step + 1).await;
+        relay.stop().await;
+        assert_eq!(pending(&stage).await, 0, "in round {step}");
+    }
+}

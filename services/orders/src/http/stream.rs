@@ -31,6 +31,21 @@ const HELLO: &[u8] = b"retry: 1000\n\n";
 /// What keeps proxies from closing a stream in which nothing happens.
 const HEARTBEAT: &[u8] = b": still here\n\n";
 
+/// An entry of the timeline as a server-sent event.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes what `frame` writes")]
+pub(super) struct StreamedEntry {
+    /// Its `seq`: what to send as `Last-Event-ID`.
+    #[schema(example = "2")]
+    id: String,
+    /// Its `event`.
+    #[schema(example = "stock_reserved")]
+    event: String,
+    /// The entry, as JSON in one line.
+    #[schema(example = r#"{"seq":2,"at":"2026-11-23T09:10:11.305Z","event":"stock_reserved","state":"reserved"}"#)]
+    data: String,
+}
+
 /// Follow an order
 ///
 /// The entries of its timeline as server-sent events: what has happened, then what happens. `id` is the entry's `seq`, `event` its
@@ -39,8 +54,7 @@ const HEARTBEAT: &[u8] = b": still here\n\n";
 #[utoipa::path(
     get, path = "/orders/{id}/stream", tag = "orders", security(("bearer" = [])), params(openapi::OrderId, openapi::LastEventId),
     responses(
-        (status = 200, description = "Entries, each as `id`, `event` and `data`", body = String, content_type = "text/event-stream",
-         example = "id: 2\nevent: stock_reserved\ndata: {\"seq\":2,\"at\":\"2026-11-23T09:10:11.305Z\",\"event\":\"stock_reserved\",\"state\":\"reserved\"}\n\n"),
+        (status = 200, description = "Entries; the schema is that of each", body = StreamedEntry, content_type = "text/event-stream"),
         (status = 204, description = "The order is final, and you have everything: do not connect again"),
         openapi::OfOneOrder,
     )
