@@ -28,4 +28,7 @@ psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --username "${POSTGRES_USER:-post
     --command 'revoke all on database postgres, template1 from public'
 
 create_service users "${USERS_DATABASE_PASSWORD:?}"
+create_service orders "${ORDERS_DATABASE_PASSWORD:?}"
+create_service inventory "${INVENTORY_DATABASE_PASSWORD:?}"
+create_service payments "${PAYMENTS_DATABASE_PASSWORD:?}"
 create_service notifications "${NOTIFICATIONS_DATABASE_PASSWORD:?}"

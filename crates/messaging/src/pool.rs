@@ -8,6 +8,8 @@ use sqlx::{
 };
 use tracing::log::LevelFilter;
 
+use crate::error::{Verdict, database_verdict};
+
 /// How long a transaction may sit idle before the server ends it: a process that stopped must not hold locks, nor a snapshot, for ever.
 const IDLE_IN_TRANSACTION: &str = "60s";
 
@@ -24,4 +26,15 @@ pub fn connect_lazy(url: &str, name: &str, max_connections: u32) -> Result<PgPoo
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy_with(options))
+}
+
+/// Whether the same request can work in a moment: the database is gone, restarting, closed or out of connections, or two transactions were in
+/// each other's way. (PostgreSQL documentation, appendix A; a database that takes no connections is 55000.)
+pub fn is_unreachable(error: &sqlx::Error) -> bool {
+    match database_verdict(error) {
+        Verdict::Unavailable | Verdict::Again => true,
+        Verdict::Retry | Verdict::Reject => {
+            matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55000"))
+        }
+    }
 }

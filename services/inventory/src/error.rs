@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
-use messaging::PublishError;
+use messaging::{PublishError, pool::is_unreachable};
 use web::Problem;
 
 /// Waiting this long is enough for a database that restarts.
@@ -80,13 +80,11 @@ impl From<Error> for Problem {
 
 /// A database that is away comes back: that is worth a repetition, and nobody's mistake.
 fn database(error: &sqlx::Error) -> Problem {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            tracing::warn!(%error, "the database does not answer");
-            Problem::unavailable(SOON, "The database does not answer; try again in a moment.")
-        }
-        error => Problem::internal(error),
+    if is_unreachable(error) {
+        tracing::warn!(%error, "the database does not answer");
+        return Problem::unavailable(SOON, "The database does not answer; try again in a moment.");
     }
+    Problem::internal(error)
 }
 
 /// What a handler returns: an [`Error`] that is already told.

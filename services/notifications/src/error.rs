@@ -1,10 +1,16 @@
 //! What the API can answer instead of a result, and how it is said (RFC 9457).
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use messaging::pool::is_unreachable;
 use thiserror::Error;
 use web::Problem;
 
 use crate::notification::NotResendable;
+
+/// When a database that does not answer is worth another try.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Why a request has no result.
 #[derive(Debug, Error)]
@@ -29,6 +35,10 @@ impl Error {
             Self::NotFound => Problem::not_found("There is no notification with this id, or it is not yours."),
             Self::NotResendable(why) => {
                 Problem::new(StatusCode::CONFLICT, "not-resendable", "It cannot be sent again").detail(advice(*why))
+            }
+            Self::Database(error) if is_unreachable(error) => {
+                tracing::warn!(%error, "the database does not answer");
+                Problem::unavailable(SOON, "The database does not answer; try again in a moment.")
             }
             Self::Database(error) => Problem::internal(error),
             Self::Request(problem) => problem.clone(),

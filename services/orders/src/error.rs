@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use messaging::pool::is_unreachable;
 use thiserror::Error;
 use web::Problem;
 
@@ -82,7 +83,7 @@ impl From<&Error> for Problem {
             Error::TooManyStreams => {
                 Self::unavailable(RETRY_AFTER, "Too many streams are open; come back in a moment, or ask for the timeline now and then.")
             }
-            Error::Database(error) if is_outage(error) => {
+            Error::Database(error) if is_unreachable(error) => {
                 tracing::warn!(%error, "the database does not answer");
                 Self::unavailable(RETRY_AFTER, "The database does not answer at the moment; repeat the request in a few seconds.")
             }
@@ -101,18 +102,6 @@ fn advice(state: State, reason: Option<Reason>) -> String {
     }
 }
 
-/// Whether the same request can work in a moment.
-fn is_outage(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => true,
-        // Connection exception, insufficient resources, operator intervention; serialization failure, deadlock (PostgreSQL, appendix A).
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || ["40001", "40P01"].contains(&&*code)
-        }),
-        _ => false,
-    }
-}
-
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
@@ -121,7 +110,7 @@ impl ResponseError for Error {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Final(..) => StatusCode::CONFLICT,
             Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Database(error) if is_outage(error) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(error) if is_unreachable(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Publish(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Request(problem) => problem.status(),
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use messaging::pool::is_unreachable;
 use thiserror::Error;
 use web::Problem;
 
@@ -61,22 +62,6 @@ fn advice(refusal: Refusal) -> &'static str {
             "This payment is being cancelled: whatever was taken goes back by itself. Look again in a moment."
         }
         Refusal::NothingTaken => "Nothing was taken for this order, so there is nothing to give back.",
-    }
-}
-
-/// Gone, restarting, closed, or out of connections: not the request's fault, and soon over. (PostgreSQL documentation, appendix A: connection
-/// exception, insufficient resources, operator intervention, system error; a database that takes no connections is 55000.)
-fn is_unreachable(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error
-            .code()
-            .is_some_and(|code| ["08", "53", "57", "58", "55000"].iter().any(|class| code.starts_with(class))),
-        _ => false,
     }
 }
 

@@ -9,7 +9,7 @@ use actix_web::{
         header::{self, HeaderValue},
     },
 };
-use messaging::PublishError;
+use messaging::{PublishError, pool::is_unreachable};
 use web::Problem;
 
 use crate::{one_time_token::Link, password::HashError, signing_key::KeyError};
@@ -215,22 +215,6 @@ fn dead_link(link: Link) -> Problem {
             let detail = "Check that the whole link was copied, or ask for a new one with POST /email-verifications or POST /password-resets.";
             Problem::new(StatusCode::NOT_FOUND, "link-unknown", "There is no such link").detail(detail)
         }
-    }
-}
-
-/// Gone, restarting, closed, or out of connections: not the request's fault, and soon over. (PostgreSQL documentation, appendix A: connection
-/// exception, insufficient resources, operator intervention, system error; a database that takes no connections is 55000.)
-fn is_unreachable(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error
-            .code()
-            .is_some_and(|code| ["08", "53", "57", "58", "55000"].iter().any(|class| code.starts_with(class))),
-        _ => false,
     }
 }
 

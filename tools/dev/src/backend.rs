@@ -12,7 +12,8 @@ use crate::{
     files, http,
     mailbox::Mailbox,
     process::{Tracked, spawn_detached},
-    services::{self, Tools},
+    replicas,
+    services::Tools,
     state::{self, State},
     traces::TraceStore,
 };
@@ -32,7 +33,7 @@ pub(crate) async fn run(smtp: SocketAddr, mailbox: SocketAddr, otlp: SocketAddr,
 pub(crate) async fn start(state: &mut State, program: &Path) -> Result<Tools> {
     let ports = state.ports;
     let tools = Tools { smtp: ports.smtp(), mailbox: ports.mailbox(), otlp: ports.otlp(), traces: ports.traces() };
-    let wanted = services::fingerprint(program, &[])?;
+    let wanted = replicas::fingerprint(program, &[])?;
     if let Some((running, fingerprint)) = &state.backend
         && running.is_running()
     {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{backend, check, commands, console, engines::Given, prepare, stack, test};
+use crate::{backend, check, commands, console, demo, engines::Given, prepare, stack, test};
 
 #[derive(Parser)]
 #[command(
@@ -19,8 +19,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start everything: engines, mailbox, traces, services; ends with a registration whose mail and trace it shows.
+    /// Start everything: engines, mailbox, traces, services, a catalogue; ends with an order whose way and trace it shows.
     Up(UpArgs),
+    /// Show what becomes of an order, in plain sight: paid, out of stock, declined, cancelled, paid too late.
+    Demo(DemoArgs),
     /// Stop what `up` started.
     Down(DownArgs),
     /// Show what runs, where, and how it is.
@@ -60,6 +62,17 @@ struct UpArgs {
 }
 
 #[derive(Args)]
+struct DemoArgs {
+    /// Which scenarios; all of them if none is named.
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(demo::names()))]
+    scenarios: Vec<String>,
+    #[command(flatten)]
+    stack: NameArgs,
+    #[command(flatten)]
+    engines: Given,
+}
+
+#[derive(Args)]
 struct DownArgs {
     #[command(flatten)]
     stack: NameArgs,
@@ -76,6 +89,12 @@ struct TestArgs {
     /// Instead, run each test of a guarantee with that guarantee switched off, and see it fail.
     #[arg(long, conflicts_with = "runner")]
     mutants: bool,
+    /// Only send generated requests to a whole stack and compare its answers with what the services document.
+    #[arg(long, conflicts_with_all = ["runner", "mutants"])]
+    fuzz: bool,
+    /// Leave those out of the run of everything.
+    #[arg(long, conflicts_with = "fuzz")]
+    no_fuzz: bool,
     #[command(flatten)]
     engines: Given,
     /// Passed on to the test runner, for example `-p users`.
@@ -143,9 +162,21 @@ async fn run(command: Command) -> anyhow::Result<bool> {
             options.engines = args.engines;
             commands::up(options, args.detach).await
         }
+        Command::Demo(args) => {
+            let mut options = stack::Options::named(&args.stack.name);
+            options.engines = args.engines;
+            demo::run(options, &args.scenarios).await
+        }
         Command::Down(args) => commands::down(&args.stack.name, args.purge).await,
         Command::Status(args) => commands::status(&args.name).await,
-        Command::Test(args) => test::run(args.engines, args.keep, test::What::of(args.mutants, &args.runner)).await,
+        Command::Test(args) => {
+            let what = match (args.mutants, args.fuzz) {
+                (true, _) => test::What::Switches,
+                (_, true) => test::What::Fuzz,
+                _ => test::What::Tests { runner: &args.runner, fuzz: args.runner.is_empty() && !args.no_fuzz },
+            };
+            test::run(args.engines, args.keep, what).await
+        }
         Command::Bench(args) => test::bench(args.engines, &args.bench).await,
         Command::Check(args) => check::run(args.engines, args.quick).await,
         Command::Prepare(args) => prepare::run(args.engines).await,

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::{
-    console, sample,
-    services::{self, NOTIFICATIONS, USERS},
+    console, replicas, sample, seed,
+    services::{OPERATOR_EMAIL, SERVICES},
     stack::{DEFAULT_NAME, Options, Stack, lock, stop_everything},
     state::State,
     tail, workspace,
@@ -13,9 +13,9 @@ use crate::{
 /// `cargo dev up`.
 pub(crate) async fn up(options: Options, detach: bool) -> Result<bool> {
     console::line(console::bold(&format!("Starting the stack \"{}\"", options.name)));
-    let stack = Stack::start(options).await?;
+    let mut stack = Stack::start(options).await?;
+    let shown = show_sample(&mut stack).await;
     show_urls(&stack);
-    let shown = sample::show(&stack).await;
     let name = &stack.state.name;
     let suffix = if name == DEFAULT_NAME { String::new() } else { format!(" --name {name}") };
     if let Err(error) = shown {
@@ -23,7 +23,7 @@ pub(crate) async fn up(options: Options, detach: bool) -> Result<bool> {
             console::heading("Stopping");
             stack.stop_started().await?;
         }
-        return Err(error.context("everything runs, but the sample registration did not go through"));
+        return Err(error.context("everything runs, but the sample order did not go through"));
     }
     if detach {
         console::line(format_args!(
@@ -38,6 +38,13 @@ pub(crate) async fn up(options: Options, detach: bool) -> Result<bool> {
         console::line(format_args!("\nWhat ran before goes on running; `cargo dev down{suffix}` stops it."));
     }
     Ok(true)
+}
+
+async fn show_sample(stack: &mut Stack) -> Result<()> {
+    let shop = stack.shop();
+    console::heading("What the shop has");
+    let people = seed::plant(&shop, &mut stack.state).await?;
+    sample::show(&shop, &people).await
 }
 
 /// `cargo dev down`.
@@ -88,14 +95,14 @@ pub(crate) async fn status(name: &str) -> Result<bool> {
         }
     }
     for service in &state.services {
-        let label = services::label(&service.service, service.replica);
+        let label = replicas::label(&service.service, service.replica);
         let log = state.log(&label);
         if !service.process.is_running() {
             fine = false;
             console::row(&label, format_args!("GONE; see {}", log.display()));
             continue;
         }
-        let health = match services::readiness(service.port).await {
+        let health = match replicas::readiness(service.port).await {
             Ok(()) => "ready".to_owned(),
             Err(reason) => {
                 fine = false;
@@ -111,13 +118,28 @@ pub(crate) async fn status(name: &str) -> Result<bool> {
         fine = false;
         console::row("services", "none runs");
     }
+    show_people(&state);
     Ok(fine)
+}
+
+/// Whether every service of a stack runs and is ready.
+pub(crate) async fn all_ready(state: &State) -> bool {
+    for service in SERVICES {
+        let mut running = state.services.iter().filter(|running| running.service == service.name);
+        match running.next() {
+            Some(running) if running.process.is_running() && replicas::readiness(running.port).await.is_ok() => {}
+            _ => return false,
+        }
+    }
+    true
 }
 
 fn show_urls(stack: &Stack) {
     let (state, ports, tools) = (&stack.state, stack.state.ports, stack.tools);
     console::heading("Where everything is");
-    for service in [&USERS, &NOTIFICATIONS] {
+    let mut services = SERVICES;
+    services.sort_by_key(|service| service.port);
+    for service in services {
         let port = ports.service(service, 0);
         console::row(service.name, format_args!("http://localhost:{port}   API to try: http://localhost:{port}/docs"));
     }
@@ -126,6 +148,14 @@ fn show_urls(stack: &Stack) {
     let engines = &stack.engines;
     console::row("RabbitMQ", format_args!("{}:{}", "http://localhost", engines.rabbitmq.management.port));
     console::row("PostgreSQL", format_args!("{}", engines.postgres.admin));
-    console::row("operator", services::OPERATOR_EMAIL);
-    console::row("", format_args!("passwords: {}", state.folder().join("state.json").display()));
+    show_people(state);
+    console::row("", format_args!("passwords of the engines: {}", state.folder().join("state.json").display()));
+}
+
+/// Who can log in. Their passwords are this stack's own, and good for nothing else.
+fn show_people(state: &State) {
+    console::row("operator", format_args!("{OPERATOR_EMAIL}   {}", state.operator_password));
+    if let Some(customer) = &state.customer {
+        console::row("customer", format_args!("{}   {}", customer.email, customer.password));
+    }
 }

@@ -1,21 +1,26 @@
 //! A small HTTP client for the doors of this very machine: services, the management API, mailbox and traces. Plain HTTP/1.1, one
 //! connection per request, always with a time limit. It is not for the internet: no TLS, no redirects, no proxies.
 
+mod events;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Method, Request, StatusCode,
+    Request,
     body::Bytes,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap},
+    header::{CONTENT_TYPE, HOST, HeaderMap},
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::endpoint::Endpoint;
+
+pub use events::{Event, Events};
+pub use hyper::{Method, StatusCode};
 
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 const BODY_LIMIT_BYTES: usize = 32 * 1024 * 1024;
@@ -44,6 +49,21 @@ impl Answer {
     /// When it is not JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_slice(&self.body).with_context(|| format!("not JSON ({}): {}", self.status, self.text()))
+    }
+
+    /// A header as text; empty when there is none.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The id of the trace that the request is part of.
+    ///
+    /// # Errors
+    /// When the answer does not name one.
+    pub fn trace_id(&self) -> Result<String> {
+        let id = self.header("traceparent").split('-').nth(1);
+        id.map(str::to_owned).context("the answer has no traceparent header")
     }
 
     /// The answer, unless its status says that the request failed.
@@ -85,8 +105,25 @@ pub async fn post(port: u16, path: &str, body: Option<&Value>) -> Result<Answer>
 /// # Errors
 /// When nothing comes back.
 pub async fn get_as(port: u16, path: &str, access_token: &str) -> Result<Answer> {
-    let endpoint = Endpoint::local("http", port, "", "", "");
-    exchange_in_time(&endpoint, Method::GET, path, None, Some(format!("Bearer {access_token}"))).await
+    send(port, Method::GET, path, Some(access_token), &[], None).await
+}
+
+/// Any request to a port of this machine, whatever comes back.
+///
+/// # Errors
+/// When nothing comes back.
+pub async fn send(
+    port: u16,
+    method: Method,
+    path: &str,
+    access_token: Option<&str>,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> Result<Answer> {
+    let bearer = access_token.map(|token| format!("Bearer {token}"));
+    let mut all: Vec<(&str, &str)> = bearer.as_deref().map(|bearer| ("authorization", bearer)).into_iter().collect();
+    all.extend(headers);
+    exchange_in_time(&Endpoint::local("http", port, "", "", ""), method, path, &all, body).await
 }
 
 /// One request with an optional JSON body; the endpoint's user and password are sent when there is a user.
@@ -95,19 +132,20 @@ pub(crate) async fn request(to: &Endpoint, method: Method, path: &str, body: Opt
         let pair = base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", to.user, to.password));
         format!("Basic {pair}")
     });
-    exchange_in_time(to, method, path, body, credentials).await
+    let headers: Vec<(&str, &str)> = credentials.as_deref().map(|basic| ("authorization", basic)).into_iter().collect();
+    exchange_in_time(to, method, path, &headers, body).await
 }
 
 async fn exchange_in_time(
     to: &Endpoint,
     method: Method,
     path: &str,
+    headers: &[(&str, &str)],
     body: Option<&Value>,
-    authorization: Option<String>,
 ) -> Result<Answer> {
     ensure!(to.scheme == "http", "{to}: only plain http is spoken here");
     let what = format!("{method} {path} of {}:{}", to.host, to.port);
-    match tokio::time::timeout(TIME_LIMIT, exchange(to, method, path, body, authorization)).await {
+    match tokio::time::timeout(TIME_LIMIT, exchange(to, method, path, headers, body)).await {
         Ok(answer) => answer.with_context(|| what),
         Err(_) => anyhow::bail!("{what}: no answer in {} s", TIME_LIMIT.as_secs()),
     }
@@ -117,15 +155,15 @@ async fn exchange(
     to: &Endpoint,
     method: Method,
     path: &str,
+    headers: &[(&str, &str)],
     body: Option<&Value>,
-    authorization: Option<String>,
 ) -> Result<Answer> {
     let address = format!("{}:{}", to.host, to.port);
     let stream = TcpStream::connect(&address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut request = Request::builder().method(method).uri(path).header(HOST, &address);
-    if let Some(authorization) = authorization {
-        request = request.header(AUTHORIZATION, authorization);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
     let body = match body {
         Some(json) => {

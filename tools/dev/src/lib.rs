@@ -1,7 +1,8 @@
 //! `cargo dev`: starts the whole system on one machine, tests it, checks it.
 //!
 //! Tests of the services use two parts of it as a library: [`mailbox`], an SMTP server that keeps what it is sent, and
-//! [`traces`], a receiver for spans. The system test uses [`stack`] and [`http`]. Nothing here runs in production.
+//! [`traces`], a receiver for spans. The system tests use [`stack`],
+//! [`shop`] and [`http`]. Nothing here runs in production.
 
 mod backend;
 mod binaries;
@@ -9,10 +10,13 @@ mod check;
 mod cli;
 mod commands;
 mod console;
+mod demo;
 mod docker;
 mod endpoint;
 mod engines;
+mod explain;
 mod files;
+mod fuzz;
 pub mod http;
 mod http_server;
 mod install;
@@ -20,8 +24,11 @@ pub mod mailbox;
 mod prepare;
 mod process;
 mod programs;
+mod replicas;
 mod sample;
+mod seed;
 mod services;
+pub mod shop;
 pub mod stack;
 mod state;
 mod switches;

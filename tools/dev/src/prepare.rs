@@ -20,7 +20,7 @@ use crate::{
     workspace,
 };
 
-/// The package whose tables live beside those of every other package with a database.
+/// The first of the libraries whose tables live beside those of the services, in schemas of their own.
 const MESSAGING: &str = "messaging";
 /// Its own, so that it never meets what runs.
 pub(crate) const STACK: &str = "prepare";
@@ -32,6 +32,8 @@ pub(crate) type Queries = BTreeMap<String, String>;
 pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
+    /// Other packages of ours have its tables in their databases.
+    pub(crate) is_library: bool,
 }
 
 pub(crate) async fn run(given: Given) -> Result<bool> {
@@ -45,14 +47,14 @@ pub(crate) async fn run(given: Given) -> Result<bool> {
 
 async fn renew(root: &Path, state: &mut State, given: &Given) -> Result<()> {
     let postgres = engines::start_postgres_only(state, given).await?;
-    let mut messaging = Queries::new();
+    let mut libraries = Queries::new();
     for package in packages(root)? {
         let mut step = Step::start(&package.name, "describing its queries");
-        let queries = describe(&postgres, root, &package, &messaging, &mut step).await?;
+        let queries = describe(&postgres, root, &package, &libraries, &mut step).await?;
         replace(&package.folder.join(".sqlx"), &queries)?;
         step.done(format_args!("{} queries in .sqlx", queries.len()));
-        if package.name == MESSAGING {
-            messaging = queries;
+        if package.is_library {
+            libraries.extend(queries);
         }
     }
     let binaries = binaries::build().await?;
@@ -61,7 +63,7 @@ async fn renew(root: &Path, state: &mut State, given: &Given) -> Result<()> {
     Ok(())
 }
 
-/// Every package with migrations, messaging first.
+/// Every package with migrations: libraries first, and messaging first of all.
 pub(crate) fn packages(root: &Path) -> Result<Vec<Package>> {
     let mut found = Vec::new();
     for group in ["crates", "services"] {
@@ -69,30 +71,30 @@ pub(crate) fn packages(root: &Path) -> Result<Vec<Package>> {
             let folder = entry?.path();
             if folder.join("migrations").is_dir() {
                 let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                found.push(Package { name, folder });
+                found.push(Package { name, folder, is_library: group == "crates" });
             }
         }
     }
-    found.sort_by_key(|package| (package.name != MESSAGING, package.name.clone()));
+    found.sort_by_key(|package| (!package.is_library, package.name != MESSAGING, package.name.clone()));
     Ok(found)
 }
 
 /// Compiles a package against a database with its tables, and answers with the descriptions of its queries.
 ///
-/// `messaging` are the queries of that package: when it has to be compiled again on the way, its macros write theirs too.
+/// `libraries` are the queries of those: when one has to be compiled again on the way, its macros write theirs too.
 pub(crate) async fn describe(
     postgres: &Postgres,
     root: &Path,
     package: &Package,
-    messaging: &Queries,
+    libraries: &Queries,
     step: &mut Step,
 ) -> Result<Queries> {
     let database = format!("prepare_{}", package.name.replace('-', "_"));
     postgres.recreate_database(&database).await?;
-    migrate(postgres, &database, &root.join("crates").join(MESSAGING)).await?;
-    if package.name != MESSAGING {
-        migrate(postgres, &database, &package.folder).await?;
+    for library in packages(root)?.into_iter().filter(|other| other.is_library && other.name != package.name) {
+        migrate(postgres, &database, &library.folder).await?;
     }
+    migrate(postgres, &database, &package.folder).await?;
     let folder = root.join(".dev").join(STACK).join("sqlx").join(&package.name);
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
@@ -110,7 +112,7 @@ pub(crate) async fn describe(
     postgres.drop_database(&database).await?;
     ensure!(compiled.success, "{} does not compile against its own tables:\n{}", package.name, compiled.printed);
     let mut queries = read(&folder)?;
-    queries.retain(|name, _| !messaging.contains_key(name));
+    queries.retain(|name, _| !libraries.contains_key(name));
     Ok(queries)
 }
 

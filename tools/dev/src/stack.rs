@@ -12,7 +12,9 @@ use crate::{
     console,
     engines::{self, Engines, Origin},
     process::Tracked,
-    services::{self, SERVICES, Tools, Wiring},
+    replicas,
+    services::{SERVICES, Service, Setting, Tools, Wiring},
+    shop::Shop,
     state::{ServiceProcess, State},
     topology, workspace,
 };
@@ -30,6 +32,8 @@ pub struct Options {
     pub replicas: u16,
     /// Engines to use instead of starting some.
     pub engines: Given,
+    /// What services get instead of their usual settings.
+    settings: Vec<Setting>,
     /// The program of `cargo dev`, which runs itself again for the mailbox and the traces.
     pub program: PathBuf,
 }
@@ -39,7 +43,15 @@ impl Options {
     #[must_use]
     pub fn named(name: &str) -> Self {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dev"));
-        Self { name: name.to_owned(), replicas: 1, engines: Given::default(), program }
+        Self { name: name.to_owned(), replicas: 1, engines: Given::default(), settings: Vec::new(), program }
+    }
+
+    /// Gives one service another value of a setting, named as in its environment.
+    #[must_use]
+    pub fn setting(mut self, service: &str, name: &str, value: impl ToString) -> Self {
+        let (service, name, value) = (service.to_owned(), name.to_owned(), value.to_string());
+        self.settings.push(Setting { service, name, value });
+        self
     }
 }
 
@@ -83,15 +95,41 @@ impl Stack {
     /// # Errors
     /// Says which service does not become ready and why.
     pub async fn start_services(&mut self) -> Result<()> {
-        let wiring = Wiring {
-            engines: &self.engines,
-            tools: self.tools,
-            ports: self.state.ports,
-            operator_password: self.state.operator_password.clone(),
-        };
-        let started = services::reconcile(&mut self.state, &wiring, &self.binaries, self.options.replicas).await?;
+        let Self { state, engines, binaries, options, .. } = self;
+        let wiring = wiring(state, engines, self.tools, &options.settings);
+        let started = replicas::reconcile(state, &wiring, binaries, options.replicas).await?;
         self.started.extend(started);
-        services::wait_until_ready(&self.state).await
+        self.wait_until_ready().await
+    }
+
+    /// Starts the processes of one service that do not run, and does not wait for them.
+    ///
+    /// # Errors
+    /// When there is no such service, or one of its processes ends at once.
+    pub async fn start_service(&mut self, name: &str) -> Result<()> {
+        let Self { state, engines, binaries, options, .. } = self;
+        let wiring = wiring(state, engines, self.tools, &options.settings);
+        let started = replicas::start(state, &wiring, binaries, service(name)?, options.replicas).await?;
+        self.started.extend(started);
+        Ok(())
+    }
+
+    /// Waits until every service that was started is ready.
+    ///
+    /// # Errors
+    /// Says which service does not become ready and why.
+    pub async fn wait_until_ready(&self) -> Result<()> {
+        replicas::wait_until_ready(&self.state).await
+    }
+
+    /// Stops every process of a service, which finishes what it has in hand.
+    ///
+    /// # Errors
+    /// When none runs, or one cannot be stopped.
+    pub async fn stop_service(&mut self, name: &str) -> Result<()> {
+        let all = self.state.services.iter().filter(|process| process.service == name).cloned().collect::<Vec<_>>();
+        ensure!(!all.is_empty(), "no {name} runs");
+        replicas::stop_all(&mut self.state, &all).await
     }
 
     /// Ends every process of a service as a crash would.
@@ -134,11 +172,16 @@ impl Stack {
     ///
     /// # Errors
     /// When there is no such service.
-    pub fn port(&self, service: &str) -> Result<u16> {
-        let found = SERVICES.iter().find(|known| known.name == service);
-        found
-            .map(|service| self.state.ports.service(service, 0))
-            .with_context(|| format!("there is no service {service}"))
+    pub fn port(&self, name: &str) -> Result<u16> {
+        self.port_of_replica(name, 0)
+    }
+
+    /// The port of one replica of a service.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn port_of_replica(&self, name: &str, replica: u16) -> Result<u16> {
+        Ok(self.state.ports.service(service(name)?, replica))
     }
 
     /// The port of the mailbox's page and API.
@@ -153,10 +196,10 @@ impl Stack {
         self.tools.traces
     }
 
-    /// The first operator of the shop: address and password.
+    /// What the shop offers to people.
     #[must_use]
-    pub fn operator(&self) -> (&'static str, &str) {
-        (services::OPERATOR_EMAIL, &self.state.operator_password)
+    pub fn shop(&self) -> Shop {
+        Shop::of(&self.state)
     }
 
     /// Stops everything that belongs to the stack, and deletes its data if `purge`.
@@ -191,13 +234,21 @@ impl Stack {
         let Some(mut state) = State::load(&self.state.name)? else { return Ok(true) };
         let ours = |process: &&ServiceProcess| self.started.contains(&process.process);
         let ours: Vec<_> = state.services.iter().filter(ours).cloned().collect();
-        services::stop_all(&mut state, &ours).await?;
+        replicas::stop_all(&mut state, &ours).await?;
         let all = self.engines_started && state.services.is_empty();
         if all {
             stop_everything(&mut state, false).await?;
         }
         Ok(all)
     }
+}
+
+fn service(name: &str) -> Result<&'static Service> {
+    SERVICES.into_iter().find(|known| known.name == name).with_context(|| format!("there is no service {name}"))
+}
+
+fn wiring<'a>(state: &State, engines: &'a Engines, tools: Tools, settings: &'a [Setting]) -> Wiring<'a> {
+    Wiring { engines, tools, ports: state.ports, operator_password: state.operator_password.clone(), settings }
 }
 
 /// A name that is good for a folder, a node and a container project.
@@ -237,7 +288,7 @@ async fn start_tools(state: &mut State, engines: &Engines, options: &Options) ->
 
 pub(crate) async fn stop_everything(state: &mut State, purge: bool) -> Result<()> {
     let all = state.services.clone();
-    services::stop_all(state, &all).await?;
+    replicas::stop_all(state, &all).await?;
     if let Some((backend, _)) = state.backend.take() {
         backend.stop(Signal::TERM, Duration::from_secs(10)).await?;
         state.save()?;

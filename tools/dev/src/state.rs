@@ -81,6 +81,13 @@ pub(crate) struct Credentials {
     pub(crate) broker_password: String,
 }
 
+/// A person with an account in the shop.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) email: String,
+    pub(crate) password: String,
+}
+
 /// One running process of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ServiceProcess {
@@ -99,6 +106,9 @@ pub(crate) struct State {
     /// Of the administrators of both private engines, and of the first operator of the shop.
     pub(crate) admin_password: String,
     pub(crate) operator_password: String,
+    /// The sample customer, once there is one.
+    #[serde(default)]
+    pub(crate) customer: Option<Account>,
     #[serde(default)]
     pub(crate) credentials: BTreeMap<String, Credentials>,
     /// The private engines that run, or ran.
@@ -148,6 +158,7 @@ impl State {
             ports: choose_ports(&taken_offsets(&root)?, name)?,
             admin_password: files::secret()?,
             operator_password: files::secret()?,
+            customer: None,
             credentials: BTreeMap::new(),
             postgres: None,
             epmd: None,
@@ -185,6 +196,19 @@ impl State {
         }
         let new = Credentials { database_password: files::secret()?, broker_password: files::secret()? };
         self.credentials.insert(service.to_owned(), new.clone());
+        self.save()?;
+        Ok(new)
+    }
+
+    /// The sample customer, named when first asked for. The address is this stack's own: a database that was given may hold others.
+    pub(crate) fn customer(&mut self) -> Result<Account> {
+        if let Some(known) = &self.customer {
+            return Ok(known.clone());
+        }
+        let secret = files::secret()?;
+        let suffix = secret.get(..4).unwrap_or_default();
+        let new = Account { email: format!("ada-{suffix}@example.test"), password: files::secret()? };
+        self.customer = Some(new.clone());
         self.save()?;
         Ok(new)
     }

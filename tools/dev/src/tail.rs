@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{console, services, state::State};
+use crate::{console, replicas, state::State};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -39,7 +39,7 @@ pub(crate) async fn follow_until_interrupted(state: &State) -> Result<()> {
             log.show_new_lines();
         }
         for service in &state.services {
-            let label = services::label(&service.service, service.replica);
+            let label = replicas::label(&service.service, service.replica);
             if !service.process.is_running() && ended.insert(label.clone(), ()).is_none() {
                 console::line(format_args!(
                     "{} ended; `cargo dev up --detach` in another terminal starts it again",
@@ -52,7 +52,7 @@ pub(crate) async fn follow_until_interrupted(state: &State) -> Result<()> {
 
 impl Log {
     fn at_end(state: &State, service: &str, replica: u16) -> Self {
-        let label = services::label(service, replica);
+        let label = replicas::label(service, replica);
         let path = state.log(&label);
         let position = path.metadata().map_or(0, |found| found.len());
         Self { label, path, position, unfinished: String::new() }

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     binaries, console,
     engines::{self, Engines, Given},
-    programs, stack,
+    fuzz, programs, stack,
     state::State,
     switches,
     test_summary::{Counts, Runner},
@@ -24,27 +24,32 @@ use crate::{
 
 const STACK: &str = "test";
 
-/// What is run on the engines.
+/// What is run.
 #[derive(Clone, Copy)]
 pub(crate) enum What<'a> {
-    /// The tests, with what is passed on to their runner.
-    Tests(&'a [String]),
+    /// The tests, with what is passed on to their runner; and, if wanted, the requests of [`fuzz`].
+    Tests { runner: &'a [String], fuzz: bool },
     /// The tests of the guarantees, each with its guarantee switched off.
     Switches,
-}
-
-impl<'a> What<'a> {
-    pub(crate) fn of(mutants: bool, runner: &'a [String]) -> Self {
-        if mutants { Self::Switches } else { Self::Tests(runner) }
-    }
+    /// Generated requests to a stack of its own.
+    Fuzz,
 }
 
 pub(crate) async fn run(given: Given, keep: bool, what: What<'_>) -> Result<bool> {
-    let (counts, success) = with_engines(given, keep, async |engines| match what {
-        What::Tests(arguments) => run_all(engines, arguments).await,
-        What::Switches => switches::run(engines).await,
-    })
-    .await?;
+    let (counts, success) = match what {
+        What::Tests { runner, fuzz } => {
+            let (mut counts, mut success) =
+                with_engines(given.clone(), keep, async |engines| run_all(engines, runner).await).await?;
+            if fuzz {
+                let (found, fine) = fuzz::run(given).await?;
+                counts += found;
+                success &= fine;
+            }
+            (counts, success)
+        }
+        What::Switches => with_engines(given, keep, async |engines| switches::run(engines).await).await?,
+        What::Fuzz => fuzz::run(given).await?,
+    };
     if counts.failed == 0 && !success {
         console::line("\nA runner ended with an error that is no failed test; it says above which.");
     }

@@ -10,14 +10,14 @@ use saphyr::{LoadableYamlNode, Yaml};
 use tokio::process::Command;
 
 use super::Verdict;
-use crate::{console::Step, install, programs};
+use crate::{console::Step, install, programs, services::SERVICES};
 
 /// `@bufbuild/buf` of npm, which brings the program for this machine.
 const BUF: &str = "@bufbuild/buf@1.75.0";
 /// The events as they were released last, relative to `proto/`. `buf build --exclude-source-info -o baseline.binpb` renews it, at a release only.
 const BASELINE: &str = "baseline.binpb";
-/// What every other part of the project expects docker-compose.yml to hold.
-const SERVICES: [&str; 6] = ["postgres", "rabbitmq", "jaeger", "mailpit", "users", "notifications"];
+/// What docker-compose.yml holds besides the services of the shop.
+const TOOLS: [&str; 4] = ["postgres", "rabbitmq", "jaeger", "mailpit"];
 
 /// Names, numbers and layout of the events.
 pub(super) async fn lint(root: &Path, step: &mut Step) -> Result<Verdict> {
@@ -79,11 +79,16 @@ pub(super) async fn compose_file(root: &Path) -> Result<Verdict> {
     Ok(Verdict::Passed("holds every service and is valid".to_owned()))
 }
 
+/// What every other part of the project expects docker-compose.yml to hold.
+fn expected() -> impl Iterator<Item = &'static str> {
+    TOOLS.into_iter().chain(SERVICES.iter().map(|service| service.name))
+}
+
 fn missing_services(text: &str) -> Result<Vec<&'static str>> {
     let documents = Yaml::load_from_str(text).context("docker-compose.yml is not YAML")?;
     let services = documents.first().and_then(|file| file.as_mapping_get("services"));
     let services = services.context("docker-compose.yml has no services")?;
-    Ok(SERVICES.into_iter().filter(|name| services.as_mapping_get(name).is_none()).collect())
+    Ok(expected().filter(|name| services.as_mapping_get(name).is_none()).collect())
 }
 
 #[cfg(test)]
@@ -92,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_compose_file_without_a_service_is_told_apart_from_one_that_is_whole() {
-        let whole: String = SERVICES.iter().map(|name| format!("  {name}:\n    image: x\n")).collect();
+        let whole: String = expected().map(|name| format!("  {name}:\n    image: x\n")).collect();
         assert_eq!(missing_services(&format!("services:\n{whole}")).unwrap(), Vec::<&str>::new());
         assert_eq!(missing_services(&format!("services:\n{}", whole.replace("jaeger", "zipkin"))).unwrap(), ["jaeger"]);
         missing_services("services: [").unwrap_err();

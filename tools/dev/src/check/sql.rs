@@ -11,16 +11,16 @@ use crate::{
 };
 
 pub(super) async fn check_all(root: &Path, postgres: &Postgres, report: &mut Report) -> Result<()> {
-    let mut messaging = Queries::new();
+    let mut libraries = Queries::new();
     for package in prepare::packages(root)? {
         let name = format!("SQL: {}", package.name);
         report
             .check(&name, async |step| {
-                let wanted = prepare::describe(postgres, root, &package, &messaging, step).await?;
+                let wanted = prepare::describe(postgres, root, &package, &libraries, step).await?;
                 let found = prepare::read(&package.folder.join(".sqlx"))?;
                 let verdict = compare(&wanted, &found);
-                if messaging.is_empty() {
-                    messaging = wanted;
+                if package.is_library {
+                    libraries.extend(wanted);
                 }
                 Ok(verdict)
             })
