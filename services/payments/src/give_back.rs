@@ -68,6 +68,8 @@ impl<P: Provider> Task for GiveBack<P> {
             Ok(Refund { returned: Some(_) }) => Ok(GivenBack::Returned),
             Ok(Refund { returned: None }) => Ok(GivenBack::NothingHeld),
             Err(error @ ProviderError::Unavailable(_)) => Err(TaskError::unavailable(error)),
+            // It will be taken, and goes back then.
+            Err(ProviderError::Processing(wait)) => Err(TaskError::Later(wait)),
             // Also what a refund is never answered with: the only thing that must not happen is to stop asking.
             Err(error) => Err(TaskError::retry(error)),
         }

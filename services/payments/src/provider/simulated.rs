@@ -2,7 +2,8 @@
 //! database with the service and nothing else: its own connections, its own transactions.
 //!
 //! The payment method decides. `pm_ok` is charged. `pm_declined` and `pm_insufficient_funds` are declined. `pm_slow` is charged after a
-//! while. `pm_flaky` fails twice, then is charged. Every other one is unknown, and declined.
+//! while, whatever is asked meanwhile: then it can be refunded, and not before. `pm_flaky` fails twice, then is charged. Every other one is
+//! unknown, and declined.
 
 use std::time::Duration;
 
@@ -102,27 +103,33 @@ impl Simulated {
         Ok(answer)
     }
 
-    async fn book_refund(&self, key: Uuid) -> Result<Refund, sqlx::Error> {
+    async fn book_refund(&self, key: Uuid) -> Result<Result<Refund, ProviderError>, sqlx::Error> {
         let mut tx = self.book.begin().await?;
         // A refund that overtakes its charge: the key is dead before it was used.
         sqlx::query!("insert into provider.book (key, state) values ($1, 'voided') on conflict (key) do nothing", key)
             .execute(&mut *tx)
             .await?;
         let entry = Entry::lock(&mut tx, key).await?;
+        let slow = entry.state == Written::Open && entry.method.as_deref() == Some("pm_slow");
+        if slow && entry.wait_seconds > 0.0 {
+            return Ok(Err(ProviderError::Processing(Duration::from_secs_f64(entry.wait_seconds))));
+        }
         sqlx::query!(
             "update provider.book
-             set state = case state when 'open' then 'voided' when 'charged' then 'refunded' else state end,
-                 refunded_at = case state when 'charged' then now() else refunded_at end
+             set state = case when $2 or state = 'charged' then 'refunded' when state = 'open' then 'voided' else state end,
+                 charged_at = case when $2 then ready_at else charged_at end,
+                 refunded_at = case when $2 or state = 'charged' then now() else refunded_at end
              where key = $1",
-            key
+            key,
+            slow
         )
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        let taken = matches!(entry.state, Written::Charged | Written::Refunded);
+        let taken = slow || matches!(entry.state, Written::Charged | Written::Refunded);
         let amount = entry.minor_units.zip(entry.currency);
         let money = |(minor_units, currency)| Money { minor_units, currency };
-        Ok(Refund { returned: amount.filter(|_| taken).map(money) })
+        Ok(Ok(Refund { returned: amount.filter(|_| taken).map(money) }))
     }
 }
 
@@ -186,7 +193,7 @@ impl Provider for Simulated {
     async fn refund(&self, key: Uuid) -> Result<Refund, ProviderError> {
         let refund = self.book_refund(key).await.map_err(unavailable)?;
         sleep(self.options.latency).await;
-        Ok(refund)
+        refund
     }
 }
 

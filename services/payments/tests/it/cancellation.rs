@@ -90,19 +90,22 @@ async fn a_charge_that_comes_back_while_it_is_cancelled_is_not_announced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_payment_can_be_cancelled_meanwhile() {
+async fn what_is_taken_after_the_cancellation_is_refunded() {
     let shop = Shop::open_with(&["--provider-slow-seconds=600"]).await;
     let order = Order::new();
     shop.orders.publish(&order.due("pm_slow")).await;
     shop.booked(order, "pending", Some("open")).await;
     shop.orders.publish(&order.cancelled()).await;
-    shop.booked(order, "cancelled", Some("voided")).await;
-    // Its time comes, and nobody waits for it any more.
-    eventually("nothing has it in hand", async || {
-        shop.count("select count(*) from messaging.job where lease is not null").await == 0
-    })
-    .await;
+    shop.booked(order, "cancelling", Some("open")).await;
+    let waits = "select count(*) from messaging.job
+                 where due_at > now() + interval '500 s' and lease is null and attempts = 0";
+    eventually("giving it back waits for the provider", async || shop.count(waits).await >= 1).await;
+    // The ten minutes have passed, and the money is taken. Nobody waits for it any more.
+    shop.execute("update provider.book set ready_at = now()").await;
     shop.execute("update messaging.job set due_at = now()").await;
+    shop.booked(order, "refunded", Some("refunded")).await;
+    shop.orders.wait_for::<PaymentRefunded>(1).await;
+    assert!(shop.orders.heard::<PaymentAuthorized>().is_empty(), "the order had ended");
     shop.close().await;
 }
 

@@ -96,10 +96,10 @@ pub(super) const SCENARIOS: [Scenario; 5] = [
         quantity: |_| 1,
         cancelled_after: None,
         outcome: "cancelled (expired)",
-        last_events: &["deadline_reached", "stock_released"],
+        last_events: &["deadline_reached", "stock_released", "payment_refunded"],
         mails: 1,
-        // Taken and given back, or stopped before it was taken: that is the provider's to say.
-        payment: &["cancelled", "refunded"],
+        // Taken when the order had ended, and given back.
+        payment: &["refunded"],
     },
 ];
 

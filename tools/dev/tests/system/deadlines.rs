@@ -103,13 +103,15 @@ impl Scene {
         assert_eq!(order.outcome(), "cancelled (expired)");
     }
 
-    /// The deadline comes first; whatever the provider does later, the customer keeps the money.
+    /// The deadline comes first; what the provider takes later goes back.
     async fn a_slow_payment_is_not_kept(&self, placed: &Placed) {
         let seen = self.until(placed, "stock_released").await;
         let states: Vec<String> = seen.iter().map(|entry| format!("{} {}", entry.event, entry.state)).collect();
         let wanted = ["order_placed placed", "stock_reserved reserved", "deadline_reached cancelled"];
         assert_eq!(states[..3], wanted, "{states:?}");
-        self.no_money_is_held(placed).await;
+        self.until(placed, "payment_refunded").await;
+        let payment = self.shop.payment(&self.customer, &placed.order.id).await.unwrap();
+        assert_eq!(payment["state"], "refunded", "{payment}");
         self.everything_is_free("SLOW").await;
     }
 
