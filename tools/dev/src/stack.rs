@@ -146,6 +146,14 @@ impl Stack {
         self.state.save()
     }
 
+    /// Runs SQL in the database of a service, as its administrator: for tests that put something into its way.
+    ///
+    /// # Errors
+    /// When the SQL fails.
+    pub async fn run_sql(&self, service: &str, script: &str) -> Result<String> {
+        self.engines.postgres.run(service, script).await
+    }
+
     /// Stops the broker and leaves everything else running.
     ///
     /// # Errors

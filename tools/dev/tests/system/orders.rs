@@ -22,6 +22,7 @@ pub(crate) async fn all(stack: &mut Stack) {
     let scene = Scene { shop, customer };
 
     everything_about_an_order_is_one_connected_trace(&scene).await;
+    what_is_tried_again_stays_in_the_trace(stack, &scene).await;
     an_order_waits_for_whoever_is_away(stack, &scene).await;
     a_crash_of_orders_loses_nothing(stack, &scene).await;
     services_may_come_up_in_any_order_and_the_broker_last(stack, &scene).await;
@@ -34,12 +35,33 @@ const TREE: &str = include_str!("order_trace.txt");
 async fn everything_about_an_order_is_one_connected_trace(scene: &Scene) {
     let placed = scene.order("pm_flaky").await;
     scene.is_confirmed(&placed).await;
-    let wanted = TREE.trim_end();
-    let whole = scene.shop.whole_trace(&placed.trace_id, |trace| outline(trace) == wanted).await;
-    if whole.is_err() {
-        let trace = scene.shop.trace(&placed.trace_id).await.unwrap();
-        panic!("the trace is\n\n{}\n\nand should be\n\n{wanted}\n\nAs it happened:\n\n{trace}", outline(&trace));
-    }
+    scene.has_trace(&placed, TREE.trim_end()).await;
+}
+
+/// A handler that fails twice: each try is a span of its own under the event that it reacts to, and what follows is under the one that worked.
+async fn what_is_tried_again_stays_in_the_trace(stack: &Stack, scene: &Scene) {
+    // A sequence goes on counting when a transaction is rolled back.
+    let obstacle = "
+        create sequence tries;
+        create function fail_twice() returns trigger language plpgsql security definer as $$
+        begin
+            if nextval('tries') <= 2 then raise exception 'in its way, for a test'; end if;
+            return new;
+        end $$;
+        create trigger fail_twice before insert on order_history
+            for each row when (new.event = 'stock_reserved') execute function fail_twice();";
+    stack.run_sql("orders", obstacle).await.unwrap();
+    let placed = scene.order("pm_ok").await;
+    scene.is_confirmed(&placed).await;
+    stack.run_sql("orders", "drop function fail_twice cascade; drop sequence tries;").await.unwrap();
+
+    let worked = "        process inventory.v1.StockReserved (orders consumer)";
+    let failed = format!("{worked}\n").repeat(2);
+    let charged =
+        "              perform charge_payment (payments internal)\n                provider charge (payments client)";
+    let wanted = TREE.trim_end().replace(worked, &format!("{failed}{worked}"));
+    let wanted = wanted.replace(&format!("\n{charged}\n{charged}"), "");
+    scene.has_trace(&placed, &wanted).await;
 }
 
 /// A trace without what differs from run to run.
@@ -95,6 +117,15 @@ async fn services_may_come_up_in_any_order_and_the_broker_last(stack: &mut Stack
 impl Scene {
     async fn order(&self, method: &str) -> Placed {
         self.shop.place(&self.customer, SKU, 1, method).await.unwrap()
+    }
+
+    /// The trace of the request that placed the order is this one, to the last edge.
+    async fn has_trace(&self, placed: &Placed, wanted: &str) {
+        let whole = self.shop.whole_trace(&placed.trace_id, |trace| outline(trace) == wanted).await;
+        if whole.is_err() {
+            let trace = self.shop.trace(&placed.trace_id).await.unwrap();
+            panic!("the trace is\n\n{}\n\nand should be\n\n{wanted}\n\nAs it happened:\n\n{trace}", outline(&trace));
+        }
     }
 
     /// The order is confirmed, and the customer is told once.
