@@ -72,7 +72,7 @@ pub(crate) async fn start(
         let port = wiring.ports.service(service, replica);
         let label = label(service.name, replica);
         ensure!(
-            state::is_free(port),
+            state::becomes_free(port).await,
             "port {port}, for {label}, is taken by another program; stop that, or use another --name"
         );
         let mut command = Command::new(binary);

@@ -1,7 +1,7 @@
 //! What is remembered about a stack between two runs of this command: its ports, its passwords, its processes. One file,
 //! readable by its owner only.
 
-use std::{collections::BTreeMap, fs, net::TcpListener, path::PathBuf};
+use std::{collections::BTreeMap, fs, net::TcpListener, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,18 @@ impl Ports {
 /// Whether nobody listens on a port of this machine.
 pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// As [`is_free`], but waits for a process that was killed: the kernel closes what it held when its last thread is gone, and until then
+/// it is neither running nor out of the way.
+pub(crate) async fn becomes_free(port: u16) -> bool {
+    for _ in 0..100 {
+        if is_free(port) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
 }
 
 /// Passwords of one service.
