@@ -11,7 +11,8 @@ use actix_web::{
 use utoipa::{
     Modify, OpenApi as _,
     openapi::{
-        OpenApi, PathItem,
+        OpenApi, PathItem, RefOr,
+        path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -38,7 +39,27 @@ impl Modify for Bearer {
 }
 
 pub(crate) fn complete(openapi: OpenApi) -> OpenApi {
-    openapi.merge_from(Common::openapi())
+    let mut openapi = openapi.merge_from(Common::openapi());
+    for item in openapi.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        operations.into_iter().flatten().for_each(name_parameters_once);
+    }
+    openapi
+}
+
+/// A parameter that is described by hand and also found in the handler's arguments is listed twice, which is not valid (OpenAPI 3.1, operation
+/// object: a list without duplicates) and makes generators of clients leave the operation out. The description comes first and stays.
+fn name_parameters_once(operation: &mut Operation) {
+    let mut seen = Vec::new();
+    if let Some(parameters) = &mut operation.parameters {
+        parameters.retain(|parameter| {
+            let RefOr::T(parameter) = parameter else { return true };
+            let key = (parameter.name.clone(), parameter.parameter_in.clone());
+            let new = !seen.contains(&key);
+            seen.push(key);
+            new
+        });
+    }
 }
 
 /// The `Allow` header of each documented path.
@@ -74,4 +95,30 @@ async fn document(shared: Data<Shared>) -> HttpResponse {
 
 async fn to_page() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, ParameterIn, Paths};
+
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_listed_once_with_its_description() {
+        let parameter = |place, description| {
+            let mut parameter = Parameter::new("id");
+            (parameter.parameter_in, parameter.description) = (place, description);
+            parameter
+        };
+        let operation = OperationBuilder::new()
+            .parameter(parameter(ParameterIn::Path, Some("The order".to_owned())))
+            .parameter(parameter(ParameterIn::Path, None))
+            .parameter(parameter(ParameterIn::Query, None));
+        let mut paths = Paths::new();
+        paths.add_path_operation("/orders/{id}", vec![HttpMethod::Get], operation.build());
+        let document = serde_json::to_value(complete(OpenApi::new(utoipa::openapi::Info::default(), paths))).unwrap();
+        let listed = document["paths"]["/orders/{id}"]["get"]["parameters"].as_array().unwrap();
+        let listed: Vec<_> = listed.iter().map(|one| (&one["in"], &one["description"])).collect();
+        assert_eq!(listed, [(&"path".into(), &"The order".into()), (&"query".into(), &serde_json::Value::Null)]);
+    }
 }
