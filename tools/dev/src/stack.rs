@@ -1,7 +1,11 @@
 //! A whole system on one machine: engines, mailbox, traces and services, under one name and on its own ports. Several run side by
 //! side. It says what it does on the terminal, step by step; the commands around it are elsewhere.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
@@ -42,7 +46,7 @@ impl Options {
     /// One process of each service, on engines of its own.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dev"));
+        let program = std::env::current_exe().map_or_else(|_| PathBuf::from("dev"), |path| as_built_anew(&path));
         Self { name: name.to_owned(), replicas: 1, engines: Given::default(), settings: Vec::new(), program }
     }
 
@@ -53,6 +57,11 @@ impl Options {
         self.settings.push(Setting { service, name, value });
         self
     }
+}
+
+/// Where a program is. A build that replaced it while it runs makes Linux say that it was deleted; the new one is as good.
+fn as_built_anew(path: &Path) -> PathBuf {
+    path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or_else(|| path.to_owned(), PathBuf::from)
 }
 
 /// A stack that runs.
@@ -323,4 +332,15 @@ fn delete(folder: &PathBuf) -> Result<()> {
         fs::remove_dir_all(folder).with_context(|| format!("cannot delete {}", folder.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_built_anew_is_where_it_was() {
+        assert_eq!(as_built_anew(Path::new("/target/debug/dev (deleted)")), Path::new("/target/debug/dev"));
+        assert_eq!(as_built_anew(Path::new("/target/debug/dev")), Path::new("/target/debug/dev"));
+    }
 }
