@@ -46,7 +46,14 @@ pub(crate) async fn run(engines: Given) -> Result<(Counts, bool)> {
     Stack::purge(STACK).await?;
     let mut options = Options::named(STACK);
     options.engines = engines;
-    let mut stack = Stack::start(options).await?;
+    let mut stack = match Stack::start(options).await {
+        Ok(stack) => stack,
+        Err(error) => {
+            // The error holds the end of the log; engines that go on running for nobody help no one.
+            Stack::purge(STACK).await?;
+            return Err(error);
+        }
+    };
     let asked = ask_all(&program, &mut stack, &mut counts).await;
     console::heading("Stopping the stack");
     // What was found is explained by the logs.
