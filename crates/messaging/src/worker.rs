@@ -183,8 +183,9 @@ impl<T: Task> Worker<T> {
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
         let part = format!("worker {}", T::NAME);
         self.outbox.shared.health.set(&part, Ok("working".into()));
-        let mut running: JoinSet<Weather> = JoinSet::new();
+        let mut running: JoinSet<(Instant, Weather)> = JoinSet::new();
         let (mut failures, mut not_before) = (0_u32, Instant::now());
+        let mut failed_at = Instant::now();
         while !stop.is_cancelled() {
             let rung = self.outbox.shared.jobs.notified();
             tokio::pin!(rung);
@@ -197,7 +198,8 @@ impl<T: Task> Worker<T> {
                     Ok(jobs) => {
                         claimed = jobs.len();
                         for job in jobs {
-                            running.spawn(self.clone().work(job));
+                            let (worker, began) = (self.clone(), Instant::now());
+                            running.spawn(async move { (began, worker.work(job).await) });
                         }
                     }
                     Err(error) => {
@@ -215,11 +217,14 @@ impl<T: Task> Worker<T> {
                 () = &mut rung, if failures == 0 => {}
                 () = tokio::time::sleep_until(wait), if running.is_empty() || failures == 0 => {}
                 Some(finished) = running.join_next() => match finished {
-                    Ok(Weather::Fair) => {
+                    Ok((_, Weather::Fair)) => {
                         self.outbox.shared.health.set(&part, Ok("working".into()));
                         failures = 0;
                     }
-                    Ok(Weather::Down) => {
+                    // What was under way together fails together: one failure, and one wait.
+                    Ok((began, Weather::Down)) if failures > 0 && began <= failed_at => {}
+                    Ok((_, Weather::Down)) => {
+                        failed_at = Instant::now();
                         (failures, not_before) = self.wait_longer(failures);
                         self.outbox.shared.health.set(&part, Err("what it needs is down".into()));
                     }

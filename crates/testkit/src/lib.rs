@@ -19,9 +19,9 @@ pub use stage::Stage;
 pub use vhost::{PASSWORD, Vhost};
 
 /// How long something may take that must happen. Generous: it bounds a hang, it measures nothing.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until a condition holds. Panics, naming it, when it does not within 30 s (or `TEST_PATIENCE_SECONDS`).
+/// Waits until a condition holds. Panics, naming it, when it does not within 60 s (or `TEST_PATIENCE_SECONDS`).
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let patience = env("TEST_PATIENCE_SECONDS").and_then(|s| s.parse().ok()).map_or(PATIENCE, Duration::from_secs);
     let deadline = tokio::time::Instant::now() + patience;
