@@ -5,6 +5,7 @@
 //! [`shop`] and [`http`]. Nothing here runs in production.
 
 mod backend;
+mod bench;
 mod binaries;
 mod check;
 mod cli;

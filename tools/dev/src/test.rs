@@ -1,5 +1,5 @@
 //! `cargo dev test`: every test, on engines of its own, with one closing line that sums up what the runners counted; and
-//! `cargo dev bench` on the same engines.
+//! the bench of the messaging crate on the same engines.
 
 use std::{
     io::{IsTerminal, Write},
@@ -57,12 +57,12 @@ pub(crate) async fn run(given: Given, keep: bool, what: What<'_>) -> Result<bool
     Ok(success && counts.failed == 0)
 }
 
-/// `cargo dev bench`: what the messaging crate costs, measured beside the bare path, on the same engines.
-pub(crate) async fn bench(given: Given, arguments: &[String]) -> Result<bool> {
+/// The bench of the messaging crate, on the same engines.
+pub(crate) async fn bench(given: Given) -> Result<bool> {
     with_engines(given, false, async |engines| {
         console::heading("Measuring (a release build: the first one takes minutes)");
         let mut command = binaries::cargo()?;
-        command.args(["bench", "--package", "messaging", "--bench", "latency", "--"]).args(arguments);
+        command.args(["bench", "--package", "messaging", "--bench", "latency"]);
         Ok(environment(&mut command, engines).status().await.context("cannot run cargo")?.success())
     })
     .await
