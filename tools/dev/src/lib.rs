@@ -21,6 +21,7 @@ mod fuzz;
 pub mod http;
 mod http_server;
 mod install;
+mod look;
 pub mod mailbox;
 mod prepare;
 mod process;
