@@ -32,6 +32,11 @@ pub struct Options {
     #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "RATIO", default_value_t = 1.0, value_parser = ratio)]
     pub traces_sampler_ratio: f64,
 
+    /// Whether SQL statements are spans of recorded traces: their text, never their values. They are most of a trace's spans, so
+    /// whoever pays for keeping them decides
+    #[arg(long, env = "TRACES_SQL", value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
+    pub traces_sql: bool,
+
     /// How logs look
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -46,6 +51,7 @@ impl Default for Options {
         Self {
             otel_exporter_otlp_endpoint: None,
             traces_sampler_ratio: 1.0,
+            traces_sql: false,
             log_format: LogFormat::Human,
             rust_log: String::new(),
         }
