@@ -4,6 +4,7 @@ mod logs;
 mod options;
 mod process;
 mod prometheus;
+mod scrape;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod traces;
@@ -16,6 +17,7 @@ use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::Subscriber
 
 pub use options::{LogFormat, Options};
 pub use prometheus::render_metrics;
+pub use scrape::{AtScrape, at_scrape};
 pub use traces::{current_trace_id, traceparent};
 
 /// How long [`Telemetry::shutdown`] waits for the last spans to leave.
