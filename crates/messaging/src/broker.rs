@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::{
     error::Error,
     health::{Check, Health},
+    meters,
     retry::RECONNECT,
 };
 
@@ -127,6 +128,8 @@ impl Link {
     async fn run(self) {
         let mut failures = 0;
         self.health.set(self.purpose, Err("connecting".into()));
+        meters::connection_up(self.purpose, false);
+        meters::connection_lost(self.purpose, 0);
         loop {
             let connected = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -137,10 +140,11 @@ impl Link {
                     failures = 0;
                     info!(purpose = self.purpose, "connected to the broker");
                     let reason = self.watch(connection).await;
+                    meters::connection_up(self.purpose, false);
                     if self.stop.is_cancelled() {
                         return;
                     }
-                    metrics::counter!("messaging_connection_lost_total", "purpose" => self.purpose).increment(1);
+                    meters::connection_lost(self.purpose, 1);
                     reason
                 }
                 Ok(Err(error)) => error.to_string(),
@@ -169,6 +173,7 @@ impl Link {
         let mut events = std::pin::pin!(connection.events_listener());
         let connection = Arc::new(connection);
         self.health.set(self.purpose, Ok("connected".into()));
+        meters::connection_up(self.purpose, true);
         self.sender.send_replace(Some(Arc::clone(&connection)));
         let reason = loop {
             let event = tokio::select! {
@@ -181,10 +186,12 @@ impl Link {
             match event {
                 Some(Event::ConnectionBlocked(reason)) => {
                     warn!(purpose = self.purpose, reason, "the broker is short of resources and accepts nothing");
+                    meters::connection_blocked(self.purpose, true);
                     self.health.set(self.purpose, Err(format!("blocked by the broker: {reason}")));
                 }
                 Some(Event::ConnectionUnblocked) => {
                     info!(purpose = self.purpose, "the broker accepts messages again");
+                    meters::connection_blocked(self.purpose, false);
                     self.health.set(self.purpose, Ok("connected".into()));
                 }
                 // Channel errors come by here too; they are their owner's.

@@ -11,7 +11,11 @@ pub(crate) mod parking;
 mod retries;
 mod transaction;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +25,7 @@ use uuid::Uuid;
 use crate::{
     Broker, Error, Event, Handler, Outbox, RetryPolicy,
     handler::{ErasedHandler, erase},
+    meters::{self, Meters},
     mutants::without,
     retry::RECONNECT,
     topology::{Service, Subscription},
@@ -82,6 +87,8 @@ struct State {
     pause: lane::Pause,
     /// Rung when something was parked or became due.
     parked: Notify,
+    /// Made when they are first used: whoever records metrics is installed by then.
+    meters: OnceLock<Meters>,
 }
 
 impl Consumer {
@@ -101,6 +108,7 @@ impl Consumer {
                 suspects: RwLock::default(),
                 pause: lane::Pause::default(),
                 parked: Notify::new(),
+                meters: OnceLock::new(),
             }),
         }
     }
@@ -160,8 +168,15 @@ impl Consumer {
         Arc::new(move || state.parked.notify_one())
     }
 
+    pub(crate) fn meters(&self) -> &Meters {
+        self.state.meters.get_or_init(|| Meters::new(self.name, self.handlers.keys().copied()))
+    }
+
     /// Consumes until `stop`, then finishes what is in hand and acknowledges it. Outages of the broker and the database are waited out.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
+        meters::describe_consumer();
+        self.meters();
+        meters::consumer_paused(self.name, false);
         let queues = self.subscription().queue_names();
         let subscriptions = async {
             futures_util::future::try_join_all(queues.iter().map(|queue| self.supervise(queue, &stop))).await?;
@@ -177,11 +192,13 @@ impl Consumer {
         let mut failures = 0;
         while !stop.is_cancelled() {
             self.outbox.shared.health.set(&self.part(), Err(format!("not subscribed to {queue}")));
+            meters::consumer_up(self.name, queue, false);
             let ended = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 subscribed = channel::Life::begin(self, queue) => match subscribed {
                     Ok(life) => {
                         info!(queue, "subscribed");
+                        meters::consumer_up(self.name, queue, true);
                         self.outbox.shared.health.set(&self.part(), Ok(format!("subscribed to {queue}")));
                         failures = 0;
                         // Not inside this select: a life that has begun is always ended in order.
@@ -201,7 +218,8 @@ impl Consumer {
                 stop.cancelled().await;
             }
             failures += 1;
-            metrics::counter!("messaging_subscription_lost_total", "consumer" => self.name).increment(1);
+            self.meters().subscription_lost.increment(1);
+            meters::consumer_up(self.name, queue, false);
             let delay = RECONNECT.delay(failures);
             self.outbox.shared.health.set(&self.part(), Err(format!("not subscribed to {queue}: {reason}")));
             if failures == ALERT_AFTER {

@@ -10,6 +10,7 @@ mod event;
 mod handler;
 mod health;
 pub mod journal;
+mod meters;
 mod mutants;
 mod outbox;
 pub mod pool;

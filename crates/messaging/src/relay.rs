@@ -21,6 +21,7 @@ use crate::{
     Broker, Error, Outbox,
     context::{self, TraceContext},
     error::{Verdict, database_verdict},
+    meters,
     mutants::without,
     publisher::{CONFIRM_DEADLINE, Publisher, Route},
     relay::{lanes::Lanes, window::Window},
@@ -93,6 +94,7 @@ impl Relay {
     /// in shape. Outages of the broker and the database are waited out; an error means that it cannot work at all.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
         self.outbox.shared.health.set("relay", Err("starting".into()));
+        meters::describe_relay();
         // The other parts outlive the pump, which needs its leases until it has settled.
         let pumped = CancellationToken::new();
         let pump = async {
@@ -159,6 +161,7 @@ impl Relay {
                     publisher = None;
                     failures += 1;
                     let delay = RECONNECT.delay(failures);
+                    metrics::counter!("messaging_relay_failures_total").increment(1);
                     warn!(%error, ?delay, "the relay cannot publish; the events stay in the outbox");
                     self.outbox.shared.health.set("relay", Err(error.to_string()));
                     delay

@@ -2,6 +2,7 @@
 
 mod options;
 mod parts;
+mod pools;
 mod run;
 mod topology;
 

@@ -68,7 +68,7 @@ impl Process {
     /// # Errors
     /// That of the first part that failed, or that not everything in hand was finished in time.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { core, server, parts, at_end, stop: own, .. } = self;
+        let Self { core, server, parts, at_end, stop: own, measured: _measured, .. } = self;
         let everything = async {
             // Routes announce events too: the relay outlives them, as it outlives the rest.
             let served = CancellationToken::new();

@@ -5,6 +5,7 @@ mod options;
 mod process;
 mod prometheus;
 mod sampling;
+mod scrape;
 mod sql;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -20,6 +21,7 @@ use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::Subscriber
 
 pub use options::{LogFormat, Options};
 pub use prometheus::render_metrics;
+pub use scrape::{AtScrape, at_scrape};
 pub use sql::{Database, database};
 pub use traces::{current_trace_id, traceparent};
 

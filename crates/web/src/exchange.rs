@@ -46,6 +46,7 @@ pub(crate) fn describe_metrics() {
         "http_server_head_timeouts_total",
         "Connections closed because a request head did not arrive in time."
     );
+    metrics::counter!("http_server_head_timeouts_total").increment(0);
 }
 
 /// The middleware.

@@ -16,6 +16,7 @@ use crate::{
     Consumer,
     consumer::{acks::Acks, channel::Message, parking::Parked, transaction::Fate},
     error::{HandlerError, Verdict},
+    meters,
     mutants::without,
     retry::RECONNECT,
 };
@@ -116,7 +117,7 @@ impl Lane {
             };
             if error.verdict() == Verdict::Again && deadlocks < DEADLOCK_RETRIES {
                 deadlocks += 1;
-                metrics::counter!("messaging_deadlocks_total", "consumer" => self.consumer.name).increment(1);
+                self.consumer.meters().deadlocks.increment(1);
                 continue;
             }
             let parked = match error.verdict() {
@@ -135,6 +136,7 @@ impl Lane {
                 Err(error) => {
                     let delay = self.consumer.state.pause.extend();
                     warn!(consumer = self.consumer.name, error = error.message(), ?delay, "paused");
+                    meters::consumer_paused(self.consumer.name, true);
                     let part = self.consumer.part();
                     self.consumer.outbox.shared.health.set(&part, Err(format!("paused: {}", error.message())));
                 }
@@ -171,6 +173,7 @@ impl Lane {
 
     fn resume(&self) {
         if self.consumer.state.pause.clear() {
+            meters::consumer_paused(self.consumer.name, false);
             self.consumer.outbox.shared.health.set(&self.consumer.part(), Ok("subscribed".into()));
         }
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -68,6 +69,7 @@ impl Consumer {
                 continue;
             }
             let _together = self.state.suspects.read().await;
+            self.meters().retries.increment(1);
             self.attempt(attempt).await?;
         }
         Ok(count)
@@ -128,7 +130,9 @@ impl Consumer {
         };
         match result {
             Ok(()) => {
-                metrics::counter!("messaging_handled_total", "consumer" => self.name).increment(1);
+                let age = (Utc::now() - attempt.envelope.occurred_at).to_std().unwrap_or_default();
+                self.meters().handled.increment(1);
+                self.meters().end_to_end.record(age.as_secs_f64());
                 info!(
                     consumer = self.name,
                     message_id = %attempt.envelope.message_id,
@@ -189,7 +193,7 @@ impl Consumer {
             self.announce_death(&attempt.envelope, &reason);
             self.state.parked.notify_one();
         } else if mine {
-            metrics::counter!("messaging_retries_failed_total", "consumer" => self.name).increment(1);
+            self.meters().retries_failed.increment(1);
             warn!(
                 consumer = self.name,
                 message_id = %attempt.envelope.message_id,

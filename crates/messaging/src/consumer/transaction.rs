@@ -77,7 +77,7 @@ impl Consumer {
         payload: &[u8],
         tx: &mut OutboxTransaction,
     ) -> Result<(), HandlerError> {
-        let Some(handler) = self.handlers.get(envelope.event_type.as_str()) else {
+        let Some((event_type, handler)) = self.handlers.get_key_value(envelope.event_type.as_str()) else {
             return Err(HandlerError::reject(format!("no handler for {}", envelope.event_type)));
         };
         let span = context::process_span(self.name, &envelope);
@@ -91,8 +91,7 @@ impl Consumer {
                 Err(HandlerError::retry(format!("the handler took longer than {:?}", self.options.handler_deadline)))
             }
         };
-        metrics::histogram!("messaging_handler_duration_seconds", "consumer" => self.name)
-            .record(started.elapsed().as_secs_f64());
+        self.meters().called(event_type, started.elapsed());
         match &result {
             Ok(()) => span.record("postrider.outcome", "handled"),
             Err(error) => {
@@ -207,21 +206,22 @@ impl Consumer {
     }
 
     fn count(&self, messages: &[Message], fates: &[Fate]) {
-        let now = Utc::now();
+        let (meters, now) = (self.meters(), Utc::now());
+        let (mut handled, mut absorbed) = (0, 0);
         for (message, fate) in messages.iter().zip(fates) {
             match fate {
                 Fate::Handled => {
+                    handled += 1;
                     let age = (now - message.envelope.occurred_at).to_std().unwrap_or_default();
-                    metrics::counter!("messaging_handled_total", "consumer" => self.name).increment(1);
-                    metrics::histogram!("messaging_end_to_end_seconds", "consumer" => self.name)
-                        .record(age.as_secs_f64());
+                    meters.end_to_end.record(age.as_secs_f64());
                 }
-                Fate::Absorbed => {
-                    metrics::counter!("messaging_absorbed_total", "consumer" => self.name).increment(1);
-                }
+                Fate::Absorbed => absorbed += 1,
                 Fate::Behind => {}
             }
         }
+        meters.handled.increment(handled);
+        meters.absorbed.increment(absorbed);
+        meters.batch.record(f64::from(u32::try_from(messages.len()).unwrap_or(u32::MAX)));
     }
 }
 
