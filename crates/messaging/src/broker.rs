@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use lapin::{Channel, Connection, ConnectionProperties, Event};
+use lapin::{Channel, Connection, ConnectionProperties, Event, uri::AMQPUri};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -52,11 +52,27 @@ pub struct Broker {
 }
 
 struct Inner {
+    address: Address,
     publishing: watch::Receiver<Option<Arc<Connection>>>,
     consuming: watch::Receiver<Option<Arc<Connection>>>,
     health: Health,
     stop: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// Where the broker listens, as spans name it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Address {
+    /// Of a URL that is none, nothing: connecting says what is wrong with it.
+    fn of(url: &str) -> Self {
+        let authority = url.parse::<AMQPUri>().map(|uri| uri.authority);
+        authority.map_or_else(|_| Self::default(), |authority| Self { host: authority.host, port: authority.port })
+    }
 }
 
 impl Drop for Inner {
@@ -70,6 +86,7 @@ impl Broker {
     pub fn connect(options: BrokerOptions) -> Self {
         // For amqps; another part may have chosen a provider before, and any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let address = Address::of(&options.url);
         let (health, stop, tasks) = (Health::default(), CancellationToken::new(), TaskTracker::new());
         let start = |purpose: &'static str| {
             let (sender, receiver) = watch::channel(None);
@@ -78,7 +95,7 @@ impl Broker {
             receiver
         };
         let (publishing, consuming) = (start("publish connection"), start("consume connection"));
-        Self { inner: Arc::new(Inner { publishing, consuming, health, stop, tasks }) }
+        Self { inner: Arc::new(Inner { address, publishing, consuming, health, stop, tasks }) }
     }
 
     /// Closes both connections. Whoever uses them must have stopped.
@@ -91,6 +108,10 @@ impl Broker {
     /// Whether the connections are up, and why not.
     pub fn health(&self) -> Vec<Check> {
         self.inner.health.checks()
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.inner.address
     }
 
     /// A new channel on the publishing connection, once that is up.

@@ -12,6 +12,7 @@ mod retries;
 mod transaction;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -23,12 +24,12 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    Broker, Error, Event, Handler, Outbox, RetryPolicy,
+    Broker, Envelope, Error, Event, Handler, Outbox, RetryPolicy,
     handler::{ErasedHandler, erase},
     meters::{self, Meters},
     mutants::without,
     retry::RECONNECT,
-    topology::{Service, Subscription},
+    topology::{self, Service, Subscription},
 };
 
 /// Failures to subscribe in a row after which it is an alert, not a hiccup.
@@ -64,6 +65,17 @@ impl Default for ConsumerOptions {
     }
 }
 
+/// How the handling of a message hangs together with its creation in traces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TraceMode {
+    /// The handling is a part of the trace that the message was created in: one request and all that came of it is one trace.
+    #[default]
+    Parent,
+    /// The handling starts a trace of its own that links to the creation: for consumers of so much, or so long after, that the trace
+    /// of the creation would have no end. Whether it is recorded was decided at the creation all the same.
+    Link,
+}
+
 /// A named consumer: its handlers, and one queue in the broker. Every replica of a service runs the same.
 #[derive(Clone)]
 pub struct Consumer {
@@ -73,6 +85,7 @@ pub struct Consumer {
     handlers: HashMap<&'static str, Arc<dyn ErasedHandler>>,
     retry: RetryPolicy,
     options: ConsumerOptions,
+    trace_mode: TraceMode,
     ordered: bool,
     partitions: u8,
     state: Arc<State>,
@@ -101,6 +114,7 @@ impl Consumer {
             handlers: HashMap::new(),
             retry: RetryPolicy::default(),
             options: ConsumerOptions::default(),
+            trace_mode: TraceMode::default(),
             ordered: true,
             partitions: 1,
             state: Arc::new(State {
@@ -128,6 +142,12 @@ impl Consumer {
     /// Other options.
     pub fn options(mut self, options: ConsumerOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// How its work hangs together with the creation of its messages in traces.
+    pub fn trace_mode(mut self, mode: TraceMode) -> Self {
+        self.trace_mode = mode;
         self
     }
 
@@ -233,6 +253,14 @@ impl Consumer {
             }
         }
         Ok(())
+    }
+
+    /// The queue that a message came by.
+    fn queue_of(&self, envelope: &Envelope) -> Cow<'static, str> {
+        match self.partitions {
+            0 | 1 => self.name.into(),
+            partitions => topology::partition(self.name, envelope.lane() % i16::from(partitions)).into(),
+        }
     }
 
     fn part(&self) -> String {

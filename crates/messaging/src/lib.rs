@@ -22,7 +22,7 @@ mod transaction;
 mod worker;
 
 pub use broker::{Broker, BrokerOptions};
-pub use consumer::{Consumer, ConsumerOptions};
+pub use consumer::{Consumer, ConsumerOptions, TraceMode};
 pub use dead_letters::{DeadLetter, DeadLetterDetail, DeadLetters, Filter, Group};
 pub use envelope::Envelope;
 pub use error::{Error, HandlerError};

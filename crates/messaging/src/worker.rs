@@ -14,12 +14,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, warn};
+use tracing::{Instrument as _, error, warn};
 use uuid::Uuid;
 
 use crate::{
     Error, HandlerError, Outbox, OutboxTransaction, RetryPolicy,
-    context::{self, TraceContext},
+    context::{TraceContext, spans},
     error::chain,
     meters, relay,
     retry::RECONNECT,
@@ -287,7 +287,7 @@ impl<T: Task> Worker<T> {
     }
 
     async fn work(self, job: Job) -> Weather {
-        let span = context::job_span(T::NAME, job.id, job.attempt, &job.context);
+        let span = spans::job(T::NAME, job.id, job.attempt, &job.context);
         async {
             let result = match timeout(self.deadline, self.task.perform(&job)).await {
                 Ok(result) => result,
@@ -296,8 +296,17 @@ impl<T: Task> Worker<T> {
             let (outcome, weather) = self.judge(&job, result);
             meters::job_tried(T::NAME, outcome.name());
             if let Outcome::Retrying { error, .. } | Outcome::Failed { error, .. } = &outcome {
-                context::fail(&tracing::Span::current(), error);
-                warn!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job failed");
+                let kind = match (weather, &outcome) {
+                    (Weather::Down, _) => "unavailable",
+                    (Weather::Fair, Outcome::Failed { .. }) => "failed",
+                    (Weather::Fair, _) => "retry",
+                };
+                spans::fail(&tracing::Span::current(), kind, error);
+                if let Outcome::Failed { .. } = &outcome {
+                    error!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job is given up");
+                } else {
+                    warn!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job failed and will be tried again");
+                }
             }
             if let Err(error) = self.finish(&job, outcome, weather).await {
                 // The lease expires and the job is done again; the provider's idempotency makes that harmless.

@@ -68,6 +68,7 @@ impl Process {
         // Fails only if there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let pool = pool(&options.database_url, &format!("{name} relay"), RELAY_CONNECTIONS)?;
+        name_database(&pool);
         let amqp_url = options.amqp_url.expose_secret();
         let measured = Mutex::new(vec![pools::measure("relay", &pool)]);
         let outbox = Outbox::new(pool, name);
@@ -256,6 +257,16 @@ impl Core {
         self.prepared.store(true, Ordering::Release);
         Ok(())
     }
+}
+
+/// Statements in traces say where they went.
+fn name_database(pool: &PgPool) {
+    let options = pool.connect_options();
+    telemetry::database(telemetry::Database {
+        name: options.get_database().unwrap_or(options.get_username()).to_owned(),
+        host: options.get_host().to_owned(),
+        port: options.get_port(),
+    });
 }
 
 fn pool(url: &SecretString, name: &str, max_connections: u32) -> anyhow::Result<PgPool> {

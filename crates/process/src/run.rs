@@ -58,6 +58,11 @@ where
         Some(Err(error)) => Err(error),
         None => Ok(()),
     };
+    match &ended {
+        Ok(()) => tracing::info!("stopped"),
+        // Whoever started the process is told on its error output, too.
+        Err(error) => tracing::error!(error = format!("{error:#}"), "the process ends before it was told to"),
+    }
     telemetry.shutdown().await;
     ended
 }
@@ -94,7 +99,6 @@ impl Process {
         };
         core.broker.close().await;
         join_all(at_end).await;
-        tracing::info!(service = core.name, ok = result.is_ok(), "stopped");
         result
     }
 }

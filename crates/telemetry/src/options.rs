@@ -4,10 +4,11 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 /// Crates that say too much at `info`, or that report what is reported here in another way. Directives of `RUST_LOG` come later, so they win.
 ///
+/// `lapin` logs every returned message with its content, which may be personal; the relay says what was returned.
 /// `actix_http` logs every malformed request of any client as an error. The OpenTelemetry crates log each failed export;
 /// [`crate::traces`] says once when a collector goes away, and once when it is back.
 const QUIET: &str = "info,actix_http=off,actix_server=warn,h2=warn,hyper=warn,hyper_util=warn,lapin=warn,\
-                     opentelemetry=off,opentelemetry-otlp=off,opentelemetry_otlp=off,opentelemetry_sdk=off,\
+                     lapin::returned_messages=off,opentelemetry=off,opentelemetry-otlp=off,opentelemetry_otlp=off,opentelemetry_sdk=off,\
                      reqwest=warn,rustls=warn,sqlx=warn,tonic=warn,tower=warn";
 
 /// How logs look.

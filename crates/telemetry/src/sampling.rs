@@ -55,7 +55,8 @@ mod tests {
     fn recorded(ratio: f64, parent: Option<TraceFlags>, links: &[TraceFlags]) -> bool {
         let parent = parent.map(|flags| Context::new().with_remote_span_context(context(flags)));
         let links: Vec<_> = links.iter().map(|flags| Link::with_context(context(*flags))).collect();
-        let asked = sampler(ratio).should_sample(parent.as_ref(), TraceId::from(9), "work", &SpanKind::Internal, &[], &links);
+        let asked =
+            sampler(ratio).should_sample(parent.as_ref(), TraceId::from(9), "work", &SpanKind::Internal, &[], &links);
         asked.decision == SamplingDecision::RecordAndSample
     }
 

@@ -161,7 +161,8 @@ impl<'a> Summary<'a> {
         } else {
             Some(0)
         };
-        let operation = at.map_or_else(|| "SELECT".to_owned(), |at| bare(words.get(at).unwrap_or(&"")).to_ascii_uppercase());
+        let operation =
+            at.map_or_else(|| "SELECT".to_owned(), |at| bare(words.get(at).unwrap_or(&"")).to_ascii_uppercase());
         let start = at.unwrap_or(0);
         let after = |word: &str| (start..words.len()).find(|at| is(*at, word)).and_then(|at| words.get(at + 1));
         let table = match operation.as_str() {

@@ -50,8 +50,7 @@ impl Recording {
         let exporter = InMemorySpanExporter::default();
         let processor = SimpleSpanProcessor::new(exporter.clone());
         let provider = traces::provider(traces::resource("test", "0"), ratio, Some(processor));
-        let subscriber =
-            tracing_subscriber::registry().with(traces::layer(&provider)).with(sql::layer(&provider));
+        let subscriber = tracing_subscriber::registry().with(traces::layer(&provider)).with(sql::layer(&provider));
         traces::install_propagators();
         Self { exporter, _subscriber: tracing::subscriber::set_default(subscriber), _provider: provider }
     }

@@ -18,9 +18,7 @@ use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     propagation::{BaggagePropagator, TraceContextPropagator},
-    trace::{
-        BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter, SpanProcessor,
-    },
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter, SpanProcessor},
 };
 use tracing::{Level, Subscriber};
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
@@ -83,9 +81,10 @@ pub(crate) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    // The exporter's own HTTP/2 stack must not be traced: its spans would cause further exports. Statements are spans, not events.
+    // The exporter's own HTTP/2 stack must not be traced: its spans would cause further exports. Statements are spans, not events. lapin
+    // reports returned messages with their content.
     let ours = Targets::new().with_default(Level::INFO).with_targets(
-        ["h2", "hyper", "hyper_util", "sqlx", "tonic", "tower"]
+        ["h2", "hyper", "hyper_util", "lapin", "sqlx", "tonic", "tower"]
             .map(|target| (target, tracing::level_filters::LevelFilter::OFF)),
     );
     tracing_opentelemetry::layer()

@@ -1,6 +1,8 @@
 //! A whole system on one machine: engines, mailbox, traces and services, under one name and on its own ports. Several run side by
 //! side. It says what it does on the terminal, step by step; the commands around it are elsewhere.
 
+mod inspect;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -24,6 +26,7 @@ use crate::{
 };
 
 pub use crate::engines::Given;
+pub use inspect::Tapped;
 
 /// The stack that is meant when no name is given; it has the documented ports.
 pub const DEFAULT_NAME: &str = "main";

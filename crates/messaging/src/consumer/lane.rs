@@ -134,8 +134,10 @@ impl Lane {
                 }
                 // The database or what the handler needs is away. Nothing is decided and no attempt is spent.
                 Err(error) => {
-                    let delay = self.consumer.state.pause.extend();
-                    warn!(consumer = self.consumer.name, error = error.message(), ?delay, "paused");
+                    // What fails in several lanes at once is one failure.
+                    if let Extended::By(delay) = self.consumer.state.pause.extend() {
+                        warn!(consumer = self.consumer.name, error = error.message(), ?delay, "paused");
+                    }
                     meters::consumer_paused(self.consumer.name, true);
                     let part = self.consumer.part();
                     self.consumer.outbox.shared.health.set(&part, Err(format!("paused: {}", error.message())));
@@ -183,6 +185,20 @@ fn settled(messages: &[Message], fates: &[Fate]) -> Vec<u64> {
     messages.iter().zip(fates).filter(|(_, fate)| **fate != Fate::Behind).map(|(message, _)| message.tag).collect()
 }
 
+/// How long a pause still lasts, and who made it that long.
+pub(super) enum Extended {
+    By(Duration),
+    /// Another lane, just now.
+    Before(Duration),
+}
+
+impl Extended {
+    pub(super) fn delay(&self) -> Duration {
+        let (Self::By(delay) | Self::Before(delay)) = self;
+        *delay
+    }
+}
+
 /// A consumer that waits for something outside, with all its lanes.
 #[derive(Default)]
 pub(super) struct Pause {
@@ -208,16 +224,16 @@ impl Pause {
     }
 
     /// Longer each time, unless the pause was already made longer by another lane.
-    pub(super) fn extend(&self) -> Duration {
+    pub(super) fn extend(&self) -> Extended {
         let mut state = self.lock();
         let now = Instant::now();
         match state.1 {
-            Some(until) if until > now => until - now,
+            Some(until) if until > now => Extended::Before(until - now),
             _ => {
                 state.0 += 1;
                 let delay = RECONNECT.delay(state.0);
                 state.1 = Some(now + delay);
-                delay
+                Extended::By(delay)
             }
         }
     }

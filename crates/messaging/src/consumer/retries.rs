@@ -136,6 +136,7 @@ impl Consumer {
                 info!(
                     consumer = self.name,
                     message_id = %attempt.envelope.message_id,
+                    trace_id = attempt.envelope.trace_id(),
                     attempt = attempt.envelope.attempt,
                     "a parked message was handled"
                 );
@@ -150,7 +151,7 @@ impl Consumer {
         let Envelope { producer, key, .. } = &attempt.envelope;
         if let Some(late) = self.readmit(&mut tx, &attempt.envelope).await? {
             let envelope = Envelope { late, ..attempt.envelope.clone() };
-            self.call(envelope, &attempt.payload, &mut tx).await?;
+            self.call(envelope, None, &attempt.payload, &mut tx).await?;
         }
         lock_key(&mut tx, self.name, producer, key).await?;
         let mine = sqlx::query!("delete from messaging.parked where id = $1 and lease = $2", attempt.id, attempt.lease)
@@ -172,7 +173,7 @@ impl Consumer {
         let exhausted = !unspent && made >= self.retry.max_attempts && !without("last-attempt");
         let dead = verdict == Verdict::Reject || exhausted;
         let reason = error.message();
-        let delay = if unspent { self.state.pause.extend() } else { self.retry.delay(made) };
+        let delay = if unspent { self.state.pause.extend().delay() } else { self.retry.delay(made) };
         let Envelope { producer, key, .. } = &attempt.envelope;
         let mut tx = self.outbox.begin().await?;
         lock_key(&mut tx, self.name, producer, key).await?;

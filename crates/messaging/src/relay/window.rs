@@ -105,10 +105,6 @@ impl Window {
         self.size == 0
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.size
-    }
-
     pub(crate) fn events(&self) -> impl Iterator<Item = &PendingEvent> {
         self.lanes.values().flatten()
     }
