@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use lapin::{Channel, Connection, ConnectionProperties, Event};
+use lapin::{Channel, Connection, ConnectionProperties, Event, uri::AMQPUri};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::{
     error::Error,
     health::{Check, Health},
+    meters,
     retry::RECONNECT,
 };
 
@@ -51,11 +52,27 @@ pub struct Broker {
 }
 
 struct Inner {
+    address: Address,
     publishing: watch::Receiver<Option<Arc<Connection>>>,
     consuming: watch::Receiver<Option<Arc<Connection>>>,
     health: Health,
     stop: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// Where the broker listens, as spans name it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Address {
+    /// Of a URL that is none, nothing: connecting says what is wrong with it.
+    fn of(url: &str) -> Self {
+        let authority = url.parse::<AMQPUri>().map(|uri| uri.authority);
+        authority.map_or_else(|_| Self::default(), |authority| Self { host: authority.host, port: authority.port })
+    }
 }
 
 impl Drop for Inner {
@@ -69,6 +86,7 @@ impl Broker {
     pub fn connect(options: BrokerOptions) -> Self {
         // For amqps; another part may have chosen a provider before, and any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let address = Address::of(&options.url);
         let (health, stop, tasks) = (Health::default(), CancellationToken::new(), TaskTracker::new());
         let start = |purpose: &'static str| {
             let (sender, receiver) = watch::channel(None);
@@ -77,7 +95,7 @@ impl Broker {
             receiver
         };
         let (publishing, consuming) = (start("publish connection"), start("consume connection"));
-        Self { inner: Arc::new(Inner { publishing, consuming, health, stop, tasks }) }
+        Self { inner: Arc::new(Inner { address, publishing, consuming, health, stop, tasks }) }
     }
 
     /// Closes both connections. Whoever uses them must have stopped.
@@ -90,6 +108,10 @@ impl Broker {
     /// Whether the connections are up, and why not.
     pub fn health(&self) -> Vec<Check> {
         self.inner.health.checks()
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.inner.address
     }
 
     /// A new channel on the publishing connection, once that is up.
@@ -127,6 +149,8 @@ impl Link {
     async fn run(self) {
         let mut failures = 0;
         self.health.set(self.purpose, Err("connecting".into()));
+        meters::connection_up(self.purpose, false);
+        meters::connection_lost(self.purpose, 0);
         loop {
             let connected = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -137,10 +161,11 @@ impl Link {
                     failures = 0;
                     info!(purpose = self.purpose, "connected to the broker");
                     let reason = self.watch(connection).await;
+                    meters::connection_up(self.purpose, false);
                     if self.stop.is_cancelled() {
                         return;
                     }
-                    metrics::counter!("messaging_connection_lost_total", "purpose" => self.purpose).increment(1);
+                    meters::connection_lost(self.purpose, 1);
                     reason
                 }
                 Ok(Err(error)) => error.to_string(),
@@ -169,6 +194,7 @@ impl Link {
         let mut events = std::pin::pin!(connection.events_listener());
         let connection = Arc::new(connection);
         self.health.set(self.purpose, Ok("connected".into()));
+        meters::connection_up(self.purpose, true);
         self.sender.send_replace(Some(Arc::clone(&connection)));
         let reason = loop {
             let event = tokio::select! {
@@ -181,10 +207,12 @@ impl Link {
             match event {
                 Some(Event::ConnectionBlocked(reason)) => {
                     warn!(purpose = self.purpose, reason, "the broker is short of resources and accepts nothing");
+                    meters::connection_blocked(self.purpose, true);
                     self.health.set(self.purpose, Err(format!("blocked by the broker: {reason}")));
                 }
                 Some(Event::ConnectionUnblocked) => {
                     info!(purpose = self.purpose, "the broker accepts messages again");
+                    meters::connection_blocked(self.purpose, false);
                     self.health.set(self.purpose, Ok("connected".into()));
                 }
                 // Channel errors come by here too; they are their owner's.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Broker, Error, Event, HandlerError, Outbox, OutboxTransaction,
     consumer::{self, transaction::panic_message},
+    meters,
     topology::Subscription,
 };
 use life::Raw;
@@ -72,7 +73,6 @@ pub struct Collector {
 impl Collector {
     /// A collector. The name is the queue's.
     pub fn new<E: Event>(name: &'static str, broker: &Broker, outbox: &Outbox, handler: impl BulkHandler<E>) -> Self {
-        describe_metrics();
         let handler = Arc::new(Erased { handler, event: PhantomData });
         let options = CollectorOptions::default();
         Self { name, broker: broker.clone(), outbox: outbox.clone(), handler, options }
@@ -91,6 +91,8 @@ impl Collector {
 
     /// Collects until `stop`, then finishes what is in hand and acknowledges it. Outages of the broker and the database are waited out.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
+        meters::describe_collector(self.name);
+        meters::consumer_paused(self.name, false);
         consumer::supervise(self, self.name, &stop).await?;
         self.outbox.shared.health.set(&self.part(), Err("stopped".into()));
         Ok(())
@@ -152,14 +154,4 @@ impl<E: Event, H: BulkHandler<E>> ErasedHandler for Erased<H, E> {
             self.handler.handle(&lines, tx).await
         })
     }
-}
-
-fn describe_metrics() {
-    use metrics::{Unit, describe_counter, describe_histogram};
-    describe_counter!("messaging_log_collected_total", "Lines of logs that were taken off the queue and stored.");
-    describe_counter!(
-        "messaging_log_refused_total",
-        "Lines of logs that were dropped by the collector, by reason: unreadable, failed."
-    );
-    describe_histogram!("messaging_log_batch_lines", Unit::Count, "Lines of logs in one transaction of a collector.");
 }

@@ -11,7 +11,12 @@ pub(crate) mod parking;
 mod retries;
 pub(crate) mod transaction;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -19,12 +24,13 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    Broker, Error, Event, Handler, Outbox, RetryPolicy,
+    Broker, Envelope, Error, Event, Handler, Outbox, RetryPolicy,
     handler::{ErasedHandler, erase},
     health::Health,
+    meters::{self, Meters},
     mutants::without,
     retry::RECONNECT,
-    topology::{Feed, Service, Subscription},
+    topology::{self, Feed, Service, Subscription},
 };
 
 /// Failures to subscribe in a row after which it is an alert, not a hiccup.
@@ -60,6 +66,17 @@ impl Default for ConsumerOptions {
     }
 }
 
+/// How the handling of a message hangs together with its creation in traces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TraceMode {
+    /// The handling is a part of the trace that the message was created in: one request and all that came of it is one trace.
+    #[default]
+    Parent,
+    /// The handling starts a trace of its own that links to the creation: for consumers of so much, or so long after, that the trace
+    /// of the creation would have no end. Whether it is recorded was decided at the creation all the same.
+    Link,
+}
+
 /// A named consumer: its handlers, and one queue in the broker. Every replica of a service runs the same.
 #[derive(Clone)]
 pub struct Consumer {
@@ -69,6 +86,7 @@ pub struct Consumer {
     handlers: HashMap<&'static str, Arc<dyn ErasedHandler>>,
     retry: RetryPolicy,
     options: ConsumerOptions,
+    trace_mode: TraceMode,
     ordered: bool,
     partitions: u8,
     state: Arc<State>,
@@ -83,6 +101,8 @@ struct State {
     pause: lane::Pause,
     /// Rung when something was parked or became due.
     parked: Notify,
+    /// Made when they are first used: whoever records metrics is installed by then.
+    meters: OnceLock<Meters>,
 }
 
 impl Consumer {
@@ -95,6 +115,7 @@ impl Consumer {
             handlers: HashMap::new(),
             retry: RetryPolicy::default(),
             options: ConsumerOptions::default(),
+            trace_mode: TraceMode::default(),
             ordered: true,
             partitions: 1,
             state: Arc::new(State {
@@ -102,6 +123,7 @@ impl Consumer {
                 suspects: RwLock::default(),
                 pause: lane::Pause::default(),
                 parked: Notify::new(),
+                meters: OnceLock::new(),
             }),
         }
     }
@@ -121,6 +143,12 @@ impl Consumer {
     /// Other options.
     pub fn options(mut self, options: ConsumerOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// How its work hangs together with the creation of its messages in traces.
+    pub fn trace_mode(mut self, mode: TraceMode) -> Self {
+        self.trace_mode = mode;
         self
     }
 
@@ -162,8 +190,15 @@ impl Consumer {
         Arc::new(move || state.parked.notify_one())
     }
 
+    pub(crate) fn meters(&self) -> &Meters {
+        self.state.meters.get_or_init(|| Meters::new(self.name, self.handlers.keys().copied()))
+    }
+
     /// Consumes until `stop`, then finishes what is in hand and acknowledges it. Outages of the broker and the database are waited out.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
+        meters::describe_consumer();
+        self.meters();
+        meters::consumer_paused(self.name, false);
         let queues = self.subscription().queue_names();
         let subscriptions = async {
             futures_util::future::try_join_all(queues.iter().map(|queue| supervise(self, queue, &stop))).await?;
@@ -172,6 +207,14 @@ impl Consumer {
         tokio::try_join!(subscriptions, self.supervise_net(&stop), self.run_retries(&stop))?;
         self.outbox.shared.health.set(&self.part(), Err("stopped".into()));
         Ok(())
+    }
+
+    /// The queue that a message came by.
+    fn queue_of(&self, envelope: &Envelope) -> Cow<'static, str> {
+        match self.partitions {
+            0 | 1 => self.name.into(),
+            partitions => topology::partition(self.name, envelope.lane() % i16::from(partitions)).into(),
+        }
     }
 
     fn part(&self) -> String {
@@ -188,6 +231,8 @@ pub(crate) trait Subscriber: Sync {
 
     /// For metrics.
     fn name(&self) -> &'static str;
+    /// A subscription was lost, or could not be made.
+    fn count_lost(&self);
     /// Where it says how it is, and under which name.
     fn health(&self) -> (&Health, String);
     /// Subscribes.
@@ -207,6 +252,10 @@ impl Subscriber for Consumer {
 
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn count_lost(&self) {
+        self.meters().subscription_lost.increment(1);
     }
 
     fn health(&self) -> (&Health, String) {
@@ -232,11 +281,13 @@ pub(crate) async fn supervise<S: Subscriber>(
     let mut failures = 0;
     while !stop.is_cancelled() {
         health.set(&part, Err(format!("not subscribed to {queue}")));
+        meters::consumer_up(subscriber.name(), queue, false);
         let ended = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             subscribed = subscriber.begin(queue) => match subscribed {
                 Ok(life) => {
                     info!(queue, "subscribed");
+                    meters::consumer_up(subscriber.name(), queue, true);
                     health.set(&part, Ok(format!("subscribed to {queue}")));
                     failures = 0;
                     // Not inside this select: a life that has begun is always ended in order.
@@ -256,7 +307,8 @@ pub(crate) async fn supervise<S: Subscriber>(
             stop.cancelled().await;
         }
         failures += 1;
-        metrics::counter!("messaging_subscription_lost_total", "consumer" => subscriber.name()).increment(1);
+        subscriber.count_lost();
+        meters::consumer_up(subscriber.name(), queue, false);
         let delay = RECONNECT.delay(failures);
         health.set(&part, Err(format!("not subscribed to {queue}: {reason}")));
         if failures == ALERT_AFTER {

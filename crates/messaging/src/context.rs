@@ -1,18 +1,19 @@
 //! Carries the trace from the request to the last effect: W3C trace context and baggage, through the outbox row and the message's headers.
-//!
-//! The names of the OpenTelemetry messaging conventions (v1.44, still in development) are used here and in no other file.
+//! The spans themselves are made in [`spans`].
+
+pub(crate) mod spans;
 
 use std::collections::BTreeMap;
 
 use opentelemetry::{
     Context,
+    baggage::BaggageExt as _,
     propagation::{Extractor, Injector},
+    trace::{SpanContext, TraceContextExt as _},
 };
 use serde::{Deserialize, Serialize};
-use tracing::{Span, field, info_span};
+use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-
-use crate::envelope::Envelope;
 
 /// `traceparent`, `tracestate` and `baggage` of the moment when something was published. Empty where no tracing is installed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ use crate::envelope::Envelope;
 pub(crate) struct TraceContext(BTreeMap<String, String>);
 
 const FIELDS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+/// Of a dead letter that is tried again: the `traceparent` of whoever wanted that. It is stored beside the others and does not travel.
+pub(crate) const REDRIVE: &str = "redrive";
 
 impl TraceContext {
     /// The context of a span; unsampled ones too, so that the decision is made once.
@@ -37,16 +40,26 @@ impl TraceContext {
         Self(FIELDS.iter().filter_map(|name| Some(((*name).to_owned(), headers(name)?.to_owned()))).collect())
     }
 
+    /// What travels.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        FIELDS.iter().filter_map(|name| Some((*name, self.0.get(*name)?.as_str())))
     }
 
     pub(crate) fn trace_id(&self) -> Option<&str> {
-        self.0.get("traceparent")?.split('-').nth(1)
+        self.traceparent()?.split('-').nth(1)
+    }
+
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.0.get("traceparent").map(String::as_str)
     }
 
     fn restore(&self) -> Context {
         opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(self))
+    }
+
+    /// The span that this is the context of; not a valid one where no tracing was installed.
+    fn origin(&self) -> SpanContext {
+        self.restore().span().span_context().clone()
     }
 
     /// Makes a span a child of this context. Without a valid context it stays where it is: a trace must never stop a message.
@@ -55,6 +68,22 @@ impl TraceContext {
             // Fails only where no OpenTelemetry layer is installed, and then there is no trace to continue.
             let _ = span.set_parent(self.restore());
         }
+    }
+
+    /// Makes a span the root of a trace of its own that links to this context; the baggage comes along.
+    fn link(&self, span: &Span) {
+        let origin = self.restore();
+        let baggage = origin.baggage().iter().map(|(key, (value, metadata))| {
+            opentelemetry::baggage::KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone())
+        });
+        let _ = span.set_parent(Context::new().with_baggage(baggage));
+        span.add_link(origin.span().span_context().clone());
+    }
+
+    /// The span of whoever had this tried again after it was dead: `None` if nobody did, not a valid one if that was no part of a trace.
+    fn redrive(&self) -> Option<SpanContext> {
+        let traceparent = self.0.get(REDRIVE)?.clone();
+        Some(Self(BTreeMap::from([("traceparent".to_owned(), traceparent)])).origin())
     }
 }
 
@@ -74,90 +103,4 @@ impl Extractor for TraceContext {
     fn keys(&self) -> Vec<&str> {
         self.0.keys().map(String::as_str).collect()
     }
-}
-
-/// The span of an event's creation (PRODUCER): what a consumer's span is a child of.
-pub(crate) fn create_span(event_type: &str, message_id: uuid::Uuid, key: &str) -> Span {
-    info_span!(
-        "create",
-        otel.name = format!("create {event_type}"),
-        otel.kind = "producer",
-        messaging.system = "rabbitmq",
-        messaging.operation.type = "create",
-        messaging.operation.name = "create",
-        messaging.destination.name = format!("{}:{event_type}", crate::topology::EVENTS_EXCHANGE),
-        messaging.message.id = %message_id,
-        postrider.key = key,
-    )
-}
-
-/// The span of one handling of one message (CONSUMER), a child of the message's creation.
-pub(crate) fn process_span(consumer: &str, envelope: &Envelope) -> Span {
-    let span = info_span!(
-        "process",
-        otel.name = format!("process {}", envelope.event_type),
-        otel.kind = "consumer",
-        otel.status_code = field::Empty,
-        otel.status_description = field::Empty,
-        error.r#type = field::Empty,
-        messaging.system = "rabbitmq",
-        messaging.operation.type = "process",
-        messaging.operation.name = "process",
-        messaging.destination.name =
-            format!("{}:{}:{consumer}", crate::topology::EVENTS_EXCHANGE, envelope.event_type),
-        messaging.consumer.group.name = consumer,
-        messaging.message.id = %envelope.message_id,
-        postrider.key = envelope.key,
-        postrider.seq = envelope.seq,
-        postrider.attempt = envelope.attempt,
-        postrider.outcome = field::Empty,
-    );
-    envelope.context.adopt(&span);
-    span
-}
-
-/// The span of a relay's window (CLIENT). It is not injected; it links to each creation.
-pub(crate) fn send_span<'a>(contexts: impl Iterator<Item = &'a TraceContext>, count: usize) -> Span {
-    use opentelemetry::trace::TraceContextExt as _;
-    let span = info_span!(
-        parent: None,
-        "send",
-        otel.name = format!("send {}", crate::topology::EVENTS_EXCHANGE),
-        otel.kind = "client",
-        messaging.system = "rabbitmq",
-        messaging.operation.type = "send",
-        messaging.operation.name = "send",
-        messaging.destination.name = crate::topology::EVENTS_EXCHANGE,
-        messaging.batch.message_count = count,
-    );
-    for context in contexts {
-        let creation = context.restore().span().span_context().clone();
-        // A batch that holds nothing sampled would otherwise collect links for nobody.
-        if creation.is_sampled() {
-            span.add_link(creation);
-        }
-    }
-    span
-}
-
-/// The span of one attempt at a job, a child of what enqueued it.
-pub(crate) fn job_span(task: &str, id: uuid::Uuid, attempt: u32, context: &TraceContext) -> Span {
-    let span = info_span!(
-        "perform",
-        otel.name = format!("perform {task}"),
-        otel.kind = "internal",
-        otel.status_code = field::Empty,
-        otel.status_description = field::Empty,
-        postrider.task = task,
-        postrider.job = %id,
-        postrider.attempt = attempt,
-    );
-    context.adopt(&span);
-    span
-}
-
-/// Marks a span as failed.
-pub(crate) fn fail(span: &Span, description: &str) {
-    span.record("otel.status_code", "error");
-    span.record("otel.status_description", description);
 }

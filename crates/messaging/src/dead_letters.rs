@@ -5,11 +5,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::{
     Error, Outbox,
     consumer::parking::{lock_key, promote_next},
+    context::{REDRIVE, TraceContext},
     handler::ErasedHandler,
     mutants::without,
 };
@@ -220,13 +222,18 @@ impl DeadLetters {
             return Ok(false);
         };
         lock_key(&mut tx, self.consumer, &letter.producer, &letter.key).await?;
+        let decision = TraceContext::of(&Span::current());
         let revived = sqlx::query!(
             "update messaging.parked
-             set state = 'waiting', attempts = 0, died_at = null, payload = coalesce($3, payload), next_attempt_at = null
+             set state = 'waiting', attempts = 0, died_at = null, payload = coalesce($3, payload), next_attempt_at = null,
+                 -- it stays in its own trace, and links to that of this decision
+                 context = context || jsonb_build_object($4::text, $5::text)
              where consumer = $1 and message_id = $2 and state = 'dead'",
             self.consumer,
             message_id,
             payload,
+            REDRIVE,
+            decision.traceparent().unwrap_or_default(),
         )
         .execute(&mut *tx)
         .await?;

@@ -14,6 +14,8 @@ const SEQ: &str = "x-seq";
 const DEADLINE: &str = "x-deadline";
 const OCCURRED_AT_MS: &str = "x-occurred-at-ms";
 const REPLAYED: &str = "x-replayed";
+/// When the relay sent it, by the relay's clock: for measuring the way through the broker, and nothing else.
+const SENT_AT_MS: &str = "x-sent-at-ms";
 
 /// What a handler knows about the message in its hand.
 #[derive(Clone, Debug)]
@@ -52,6 +54,7 @@ impl Envelope {
         headers.insert(KEY.into(), AMQPValue::LongString(self.key.as_str().into()));
         headers.insert(SEQ.into(), AMQPValue::LongLongInt(self.seq));
         headers.insert(OCCURRED_AT_MS.into(), AMQPValue::LongLongInt(self.occurred_at.timestamp_millis()));
+        headers.insert(SENT_AT_MS.into(), AMQPValue::LongLongInt(Utc::now().timestamp_millis()));
         if self.deadline {
             headers.insert(DEADLINE.into(), AMQPValue::Boolean(true));
         }
@@ -69,6 +72,14 @@ impl Envelope {
             .with_delivery_mode(2)
             .with_timestamp(u64::try_from(self.occurred_at.timestamp()).unwrap_or_default())
             .with_headers(headers)
+    }
+
+    /// When a message was sent, if it says so.
+    pub(crate) fn sent_at(properties: &BasicProperties) -> Option<DateTime<Utc>> {
+        match properties.headers().as_ref()?.inner().get(SENT_AT_MS) {
+            Some(AMQPValue::LongLongInt(ms)) => Utc.timestamp_millis_opt(*ms).single(),
+            _ => None,
+        }
     }
 
     /// Reads the envelope of a delivery, or says what is missing.
@@ -161,6 +172,13 @@ mod tests {
         let sent = envelope();
         let read = Envelope::read(&sent.properties()).unwrap();
         assert_eq!(format!("{sent:?}"), format!("{read:?}"));
+    }
+
+    #[test]
+    fn a_message_says_when_it_was_sent_and_a_foreign_one_does_not() {
+        let (before, sent) = (Utc::now().timestamp_millis(), Envelope::sent_at(&envelope().properties()).unwrap());
+        assert!((before..=Utc::now().timestamp_millis()).contains(&sent.timestamp_millis()), "{sent}");
+        assert_eq!(Envelope::sent_at(&BasicProperties::default()), None);
     }
 
     #[test]

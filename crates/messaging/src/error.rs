@@ -25,6 +25,20 @@ pub enum Error {
     Configuration(String),
 }
 
+impl Error {
+    /// For the attribute `error.type`.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Database(_) => "database",
+            Self::Migration(_) => "migration",
+            Self::Broker(_) => "broker",
+            Self::Unconfirmed(_) => "unconfirmed",
+            Self::Topology(_) => "topology",
+            Self::Configuration(_) => "configuration",
+        }
+    }
+}
+
 /// Why a handler did not handle, by what should happen to the message.
 ///
 /// `?` on any error makes [`HandlerError::Retry`]: later is the right default for whatever was not foreseen.

@@ -2,12 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use tracing::Instrument as _;
 
 use crate::{
     Broker, Envelope, Error, Outbox,
-    context::TraceContext,
+    context::{TraceContext, spans},
     mutants::without,
     publisher::{Answer, CONFIRM_DEADLINE, Outgoing, Publisher, Route},
+    topology::REPLAY_EXCHANGE,
 };
 
 /// Events per page of a replay.
@@ -71,7 +73,11 @@ impl Outbox {
                 continue;
             }
             let window: Vec<_> = page.iter().map(|(_, message)| message).collect();
-            let answers = publisher.publish_window(Route::Consumer(&replay.consumer), &window).await?;
+            let span = spans::send(REPLAY_EXCHANGE, broker.address(), window.iter().map(|message| &message.envelope));
+            let publishing = publisher.publish_window(Route::Consumer(&replay.consumer), &window);
+            let answers = publishing.instrument(span.clone()).await.inspect_err(|error| {
+                spans::fail(&span, error.kind(), &error.to_string());
+            })?;
             if let Some(position) = answers.iter().position(|answer| *answer != Answer::Published) {
                 let (answer, message) = (answers[position], &window[position].envelope);
                 return Err(Error::Unconfirmed(format!(

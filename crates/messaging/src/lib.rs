@@ -12,6 +12,7 @@ mod handler;
 mod health;
 pub mod journal;
 mod logs;
+mod meters;
 mod mutants;
 mod outbox;
 pub mod pool;
@@ -24,7 +25,7 @@ mod worker;
 
 pub use broker::{Broker, BrokerOptions};
 pub use collector::{BulkHandler, Collector, CollectorOptions, Line};
-pub use consumer::{Consumer, ConsumerOptions};
+pub use consumer::{Consumer, ConsumerOptions, TraceMode};
 pub use dead_letters::{DeadLetter, DeadLetterDetail, DeadLetters, Filter, Group};
 pub use envelope::Envelope;
 pub use error::{Error, HandlerError};

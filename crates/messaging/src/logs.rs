@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{Broker, Event, retry::RECONNECT, topology::LOGS_EXCHANGE};
+use crate::{Broker, Event, meters, retry::RECONNECT, topology::LOGS_EXCHANGE};
 
 /// A longer line is a mistake, and is dropped.
 const MAX_LINE_BYTES: usize = 8 * 1024;
@@ -59,7 +59,7 @@ struct Line {
 impl Logs {
     /// Lines of this service, of which so many wait in memory at most (at least one). They go out while [`Logs::run`] runs.
     pub fn new(broker: &Broker, service: &'static str, buffer: usize) -> Self {
-        describe_metrics();
+        meters::describe_logs();
         let (sender, buffer) = mpsc::channel(buffer.max(1));
         let shared =
             Shared { broker: broker.clone(), service, sender, buffer: Mutex::new(buffer), dropped: AtomicU64::new(0) };
@@ -188,17 +188,4 @@ fn properties(line: &Line, service: &str) -> BasicProperties {
         .with_content_type("application/x-protobuf".into())
         .with_delivery_mode(2)
         .with_timestamp(now.as_secs())
-}
-
-fn describe_metrics() {
-    use metrics::describe_counter;
-    describe_counter!("messaging_log_sent_total", "Lines of logs that were handed to the broker.");
-    describe_counter!(
-        "messaging_log_dropped_total",
-        "Lines of logs that were dropped in this process, by reason: full, too_large, stopped."
-    );
-    describe_counter!(
-        "messaging_log_interruptions_total",
-        "Times that lines of logs could not be sent, such as because the broker was away."
-    );
 }

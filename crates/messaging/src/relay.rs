@@ -18,13 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, warn};
 
 use crate::{
-    Broker, Error, Outbox,
-    context::{self, TraceContext},
+    Broker, Envelope, Error, Outbox,
+    context::spans,
     error::{Verdict, database_verdict},
+    meters,
     mutants::without,
     publisher::{CONFIRM_DEADLINE, Publisher, Route},
     relay::{lanes::Lanes, window::Window},
     retry::RECONNECT,
+    topology::EVENTS_EXCHANGE,
 };
 
 /// How the relay works. The defaults suit production.
@@ -93,6 +95,7 @@ impl Relay {
     /// in shape. Outages of the broker and the database are waited out; an error means that it cannot work at all.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
         self.outbox.shared.health.set("relay", Err("starting".into()));
+        meters::describe_relay();
         // The other parts outlive the pump, which needs its leases until it has settled.
         let pumped = CancellationToken::new();
         let pump = async {
@@ -159,6 +162,7 @@ impl Relay {
                     publisher = None;
                     failures += 1;
                     let delay = RECONNECT.delay(failures);
+                    metrics::counter!("messaging_relay_failures_total").increment(1);
                     warn!(%error, ?delay, "the relay cannot publish; the events stay in the outbox");
                     self.outbox.shared.health.set("relay", Err(error.to_string()));
                     delay
@@ -209,8 +213,8 @@ impl Relay {
         if without("settle-after-confirm") {
             return window.settle_unsent(&self.outbox, &lease, publisher).await;
         }
-        let span = context::send_span(window.contexts(), window.len());
-        async {
+        let span = spans::send(EVENTS_EXCHANGE, self.broker.address(), window.envelopes());
+        let sent = async {
             // While something is answered, continue with the next event of each key; but not for so long that keys outside wait.
             let until = (Instant::now() + Duration::from_millis(20)).min(lease.deadline);
             loop {
@@ -227,9 +231,17 @@ impl Relay {
             let progress = window.settle(&self.outbox, &lease).await?;
             self.lanes.release_surplus(&self.outbox.pool).await?;
             Ok(progress)
+        };
+        let sent = sent.instrument(span.clone()).await;
+        match &sent {
+            Ok(Progress { held: 0, .. }) => {}
+            Ok(Progress { held, .. }) => {
+                spans::fail(&span, "refused", "the broker refused or could not route some of it");
+                span.record("postrider.held", i64::try_from(*held).unwrap_or(i64::MAX));
+            }
+            Err(error) => spans::fail(&span, Error::kind(error), &error.to_string()),
         }
-        .instrument(span)
-        .await
+        sent
     }
 }
 
@@ -262,9 +274,6 @@ pub(crate) async fn every<F: Future<Output = Result<(), sqlx::Error>>>(
     }
 }
 
-/// Contexts that a window links to; a long list helps nobody who reads a trace.
-const MAX_LINKS: usize = 64;
-
 impl Window {
     /// What a relay does that does not wait for the broker.
     async fn settle_unsent(
@@ -282,7 +291,7 @@ impl Window {
         Ok(progress)
     }
 
-    fn contexts(&self) -> impl Iterator<Item = &TraceContext> {
-        self.events().take(MAX_LINKS).map(|event| &event.outgoing.envelope.context)
+    fn envelopes(&self) -> impl Iterator<Item = &Envelope> {
+        self.events().map(|event| &event.outgoing.envelope)
     }
 }

@@ -9,7 +9,9 @@ use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Broker, Error, event::LANES, mutants::without};
+use tracing::{Instrument as _, Span};
+
+use crate::{Broker, Error, context::spans, event::LANES, mutants::without};
 
 /// The topic exchange that every event goes through; the routing key is `<event type>.<lane>`.
 pub const EVENTS_EXCHANGE: &str = "events";
@@ -84,7 +86,7 @@ impl Subscription {
                 .map(|partition| {
                     let lanes =
                         (0..LANES).filter(|lane| lane % i16::from(partitions) == i16::from(partition)).collect();
-                    (format!("{}.{partition}", self.consumer), lanes)
+                    (self::partition(&self.consumer, i16::from(partition)), lanes)
                 })
                 .collect(),
         }
@@ -135,6 +137,11 @@ impl Subscription {
         bindings.insert((DEAD_EXCHANGE.into(), self.dead_queue(), self.consumer.clone()));
         bindings
     }
+}
+
+/// One of the queues of a consumer that is spread over several.
+pub(crate) fn partition(consumer: &str, number: i16) -> String {
+    format!("{consumer}.{number}")
 }
 
 /// The definitions of a virtual host, in the format that RabbitMQ imports: exchanges, queues, bindings, policies, and a user for each service
@@ -242,6 +249,15 @@ impl Broker {
         if without("verification") {
             return Ok(());
         }
+        let span = spans::verify(&service.name);
+        let verified = self.look_at(service, management).instrument(span.clone()).await;
+        if let Err(error) = &verified {
+            spans::fail(&span, error.kind(), &error.to_string());
+        }
+        verified
+    }
+
+    async fn look_at(&self, service: &Service, management: Option<&Management>) -> Result<(), Error> {
         for exchange in [EVENTS_EXCHANGE, REPLAY_EXCHANGE, LOGS_EXCHANGE] {
             // A refusal closes the channel, so each question has its own.
             let channel = self.consume_channel().await?;
@@ -331,21 +347,26 @@ impl Management {
     }
 
     async fn get(&self, path: &str) -> Result<Value, Error> {
+        // The URL holds the password; neither the span nor the error must.
+        let failed =
+            |error: reqwest::Error| Error::Topology(format!("management API, {path}: {}", error.without_url()));
+        // Another part may have chosen a provider before; any will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().map_err(failed)?;
+        let url = format!("{}/api/{path}", self.url.trim_end_matches('/'));
+        let request = client.get(url).build().map_err(failed)?;
+        let span = spans::management_request(request.url());
         let answer = async {
-            // Another part may have chosen a provider before; any will do.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-            client
-                .get(format!("{}/api/{path}", self.url.trim_end_matches('/')))
-                .send()
-                .await?
-                .error_for_status()?
-                .json()
-                .await
+            let answer = client.execute(request).await?;
+            Span::current().record("http.response.status_code", i64::from(answer.status().as_u16()));
+            answer.error_for_status()?.json().await
         };
-        // The URL holds the password; the error must not.
-        answer.await.map_err(|error: reqwest::Error| {
-            Error::Topology(format!("management API, {path}: {}", error.without_url()))
+        let answer: Result<Value, reqwest::Error> = answer.instrument(span.clone()).await;
+        answer.map_err(|error| {
+            let kind = error.status().map_or_else(|| "transport".to_owned(), |status| status.as_str().to_owned());
+            let error = failed(error);
+            spans::fail(&span, &kind, &error.to_string());
+            error
         })
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     Audience, Envelope, Event, Outbox, PublishError,
-    context::{self, TraceContext},
+    context::{TraceContext, spans},
     event::{self, MAX_PAYLOAD_BYTES},
     mutants::without,
     outbox::lane_bit,
@@ -161,7 +161,7 @@ impl Pending {
             return Err(PublishError::TooLarge { event_type: E::TYPE, bytes });
         }
         let message_id = Uuid::now_v7();
-        let span = context::create_span(E::TYPE, message_id, event.key());
+        let span = spans::create(E::TYPE, message_id, event.key());
         metrics::counter!("messaging_events_created_total", "type" => E::TYPE).increment(1);
         Ok(Self {
             message_id,

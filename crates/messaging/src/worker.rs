@@ -4,6 +4,8 @@
 //! transaction, and records the outcome in one. The I/O can happen twice, if the process dies after it; pass the provider an id
 //! that makes the second time harmless.
 
+mod waiting;
+
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
@@ -12,13 +14,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, warn};
+use tracing::{Instrument as _, error, warn};
 use uuid::Uuid;
 
 use crate::{
     Error, HandlerError, Outbox, OutboxTransaction, RetryPolicy,
-    context::{self, TraceContext},
+    context::{TraceContext, spans},
     error::chain,
+    meters, relay,
     retry::RECONNECT,
 };
 
@@ -87,6 +90,18 @@ pub enum Outcome<D> {
         /// True when another attempt would have been made if there were one left.
         exhausted: bool,
     },
+}
+
+impl<D> Outcome<D> {
+    /// As the metrics call it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Postponed { .. } => "postponed",
+            Self::Retrying { .. } => "retrying",
+            Self::Failed { .. } => "failed",
+        }
+    }
 }
 
 /// Why an attempt failed.
@@ -181,6 +196,13 @@ impl<T: Task> Worker<T> {
 
     /// Works until `stop`, then finishes what is in hand.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
+        meters::describe_jobs(T::NAME);
+        let measure = relay::every("counting jobs", waiting::PERIOD, &stop, || self.measure());
+        tokio::try_join!(self.work_until(&stop), measure)?;
+        Ok(())
+    }
+
+    async fn work_until(&self, stop: &CancellationToken) -> Result<(), Error> {
         let part = format!("worker {}", T::NAME);
         self.outbox.shared.health.set(&part, Ok("working".into()));
         let mut running: JoinSet<(Instant, Weather)> = JoinSet::new();
@@ -265,17 +287,26 @@ impl<T: Task> Worker<T> {
     }
 
     async fn work(self, job: Job) -> Weather {
-        let span = context::job_span(T::NAME, job.id, job.attempt, &job.context);
+        let span = spans::job(T::NAME, job.id, job.attempt, &job.context);
         async {
             let result = match timeout(self.deadline, self.task.perform(&job)).await {
                 Ok(result) => result,
                 Err(_) => Err(TaskError::retry(format!("it took longer than {:?}", self.deadline))),
             };
             let (outcome, weather) = self.judge(&job, result);
+            meters::job_tried(T::NAME, outcome.name());
             if let Outcome::Retrying { error, .. } | Outcome::Failed { error, .. } = &outcome {
-                context::fail(&tracing::Span::current(), error);
-                metrics::counter!("messaging_job_failures_total", "task" => T::NAME).increment(1);
-                warn!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job failed");
+                let kind = match (weather, &outcome) {
+                    (Weather::Down, _) => "unavailable",
+                    (Weather::Fair, Outcome::Failed { .. }) => "failed",
+                    (Weather::Fair, _) => "retry",
+                };
+                spans::fail(&tracing::Span::current(), kind, error);
+                if let Outcome::Failed { .. } = &outcome {
+                    error!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job is given up");
+                } else {
+                    warn!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job failed and will be tried again");
+                }
             }
             if let Err(error) = self.finish(&job, outcome, weather).await {
                 // The lease expires and the job is done again; the provider's idempotency makes that harmless.

@@ -3,6 +3,7 @@
 mod access_log;
 mod options;
 mod parts;
+mod pools;
 mod run;
 mod topology;
 

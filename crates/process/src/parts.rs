@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,12 +15,13 @@ use futures_util::future::BoxFuture;
 use messaging::{Broker, BrokerOptions, Collector, Consumer, Logs, Outbox, Relay, Task, Worker, topology::Management};
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{PgPool, migrate::Migrator};
+use telemetry::AtScrape;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use web::{BoundServer, HttpOptions, Readiness, Server};
 
-use crate::{Options, access_log, topology};
+use crate::{Options, access_log, pools, topology};
 
 /// The relay's own connections: it must not wait behind requests, nor they behind it.
 const RELAY_CONNECTIONS: u32 = 6;
@@ -36,6 +37,8 @@ pub struct Process {
     pub(crate) parts: Vec<Part>,
     pub(crate) at_end: Vec<BoxFuture<'static, ()>>,
     pub(crate) stop: CancellationToken,
+    /// The sizes of the pools, as long as the process is there.
+    pub(crate) measured: Mutex<Vec<AtScrape>>,
     database_url: SecretString,
 }
 
@@ -68,7 +71,9 @@ impl Process {
         // Fails only if there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let pool = pool(&options.database_url, &format!("{name} relay"), RELAY_CONNECTIONS)?;
+        name_database(&pool);
         let amqp_url = options.amqp_url.expose_secret();
+        let measured = Mutex::new(vec![pools::measure("relay", &pool)]);
         let outbox = Outbox::new(pool, name);
         let broker = Broker::connect(BrokerOptions::new(amqp_url, name));
         let management =
@@ -92,6 +97,7 @@ impl Process {
             parts: Vec::new(),
             at_end: Vec::new(),
             stop: CancellationToken::new(),
+            measured,
             database_url: options.database_url.clone(),
         })
     }
@@ -135,7 +141,9 @@ impl Process {
     /// # Errors
     /// When `DATABASE_URL` is no URL.
     pub fn pool(&self, purpose: &str, max_connections: u32) -> anyhow::Result<PgPool> {
-        pool(&self.database_url, &format!("{} {purpose}", self.core.name), max_connections)
+        let pool = pool(&self.database_url, &format!("{} {purpose}", self.core.name), max_connections)?;
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner).push(pools::measure(purpose, &pool));
+        Ok(pool)
     }
 
     /// The outbox on connections of its own; see [`Process::pool`].
@@ -263,6 +271,16 @@ impl Core {
         self.prepared.store(true, Ordering::Release);
         Ok(())
     }
+}
+
+/// Statements in traces say where they went.
+fn name_database(pool: &PgPool) {
+    let options = pool.connect_options();
+    telemetry::database(telemetry::Database {
+        name: options.get_database().unwrap_or(options.get_username()).to_owned(),
+        host: options.get_host().to_owned(),
+        port: options.get_port(),
+    });
 }
 
 fn pool(url: &SecretString, name: &str, max_connections: u32) -> anyhow::Result<PgPool> {

@@ -58,6 +58,11 @@ where
         Some(Err(error)) => Err(error),
         None => Ok(()),
     };
+    match &ended {
+        Ok(()) => tracing::info!("stopped"),
+        // Whoever started the process is told on its error output, too.
+        Err(error) => tracing::error!(error = format!("{error:#}"), "the process ends before it was told to"),
+    }
     telemetry.shutdown().await;
     ended
 }
@@ -68,7 +73,7 @@ impl Process {
     /// # Errors
     /// That of the first part that failed, or that not everything in hand was finished in time.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { core, server, parts, at_end, stop: own, .. } = self;
+        let Self { core, server, parts, at_end, stop: own, measured: _measured, .. } = self;
         let everything = async {
             // Routes announce events too: the relay outlives them, as it outlives the rest.
             let served = CancellationToken::new();
@@ -94,7 +99,6 @@ impl Process {
         };
         core.broker.close().await;
         join_all(at_end).await;
-        tracing::info!(service = core.name, ok = result.is_ok(), "stopped");
         result
     }
 }

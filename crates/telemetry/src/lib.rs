@@ -4,6 +4,9 @@ mod logs;
 mod options;
 mod process;
 mod prometheus;
+mod sampling;
+mod scrape;
+mod sql;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod traces;
@@ -12,10 +15,14 @@ use std::{sync::OnceLock, time::Duration};
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::task::JoinSet;
+use tracing::level_filters::LevelFilter;
+use tracing_log::{AsLog as _, LogTracer};
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 pub use options::{LogFormat, Options};
 pub use prometheus::render_metrics;
+pub use scrape::{AtScrape, at_scrape};
+pub use sql::{Database, database};
 pub use traces::{current_trace_id, traceparent};
 
 /// How long [`Telemetry::shutdown`] waits for the last spans to leave.
@@ -62,11 +69,16 @@ pub fn init(service: &'static str, version: &'static str, options: &Options) -> 
     let provider =
         traces::provider(traces::resource(service, version), options.traces_sampler_ratio, exporter.map(traces::batch));
 
-    tracing_subscriber::registry()
-        .with(logs::layer(service, options.log_format, std::io::stdout).with_filter(options.log_filter()?))
+    let filter = options.log_filter()?;
+    let logged = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    let subscriber = tracing_subscriber::registry()
+        .with(logs::layer(service, options.log_format, std::io::stdout).with_filter(filter))
         .with(traces::layer(&provider))
-        .try_init()
-        .map_err(|error| InitError::AlreadySet(error.to_string()))?;
+        .with(options.traces_sql.then(|| sql::layer(&provider)));
+    let already_set = |error: &dyn std::error::Error| InitError::AlreadySet(error.to_string());
+    tracing::subscriber::set_global_default(subscriber).map_err(|error| already_set(&error))?;
+    // Records of the `log` crate, up to what is logged: statements are reported at a lower level, which all of them would be checked against.
+    LogTracer::builder().with_max_level(logged.as_log()).init().map_err(|error| already_set(&error))?;
     traces::install(&provider);
     std::panic::set_hook(Box::new(logs::panicked));
 

@@ -99,7 +99,7 @@ impl Line<'_> {
         writeln!(writer)
     }
 
-    fn json(self, mut writer: Writer<'_>, service: &str) -> fmt::Result {
+    fn json(mut self, mut writer: Writer<'_>, service: &str) -> fmt::Result {
         let mut line = Map::new();
         line.insert("timestamp".into(), json!(Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)));
         line.insert("level".into(), json!(self.metadata.level().as_str()));
@@ -112,6 +112,8 @@ impl Line<'_> {
         if let Some((trace_id, span_id)) = self.ids {
             line.insert("trace_id".into(), json!(trace_id));
             line.insert("span_id".into(), json!(span_id));
+        } else if let Some(trace_id) = self.fields.take_trace_id() {
+            line.insert("trace_id".into(), trace_id);
         }
         // Under a key of their own: a field may have any name.
         if !self.fields.others.is_empty() {
@@ -139,6 +141,13 @@ struct Fields {
 }
 
 impl Fields {
+    /// The trace that an event outside of any span names: what was decided about a message belongs to the message's trace.
+    fn take_trace_id(&mut self) -> Option<Value> {
+        let is_id = |id: &str| id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit());
+        self.others.get("trace_id").and_then(Value::as_str).filter(|id| is_id(id))?;
+        self.others.remove("trace_id")
+    }
+
     fn insert(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,

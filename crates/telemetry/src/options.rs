@@ -4,10 +4,11 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 /// Crates that say too much at `info`, or that report what is reported here in another way. Directives of `RUST_LOG` come later, so they win.
 ///
+/// `lapin` logs every returned message with its content, which may be personal; the relay says what was returned.
 /// `actix_http` logs every malformed request of any client as an error. The OpenTelemetry crates log each failed export;
 /// [`crate::traces`] says once when a collector goes away, and once when it is back.
 const QUIET: &str = "info,actix_http=off,actix_server=warn,h2=warn,hyper=warn,hyper_util=warn,lapin=warn,\
-                     opentelemetry=off,opentelemetry-otlp=off,opentelemetry_otlp=off,opentelemetry_sdk=off,\
+                     lapin::returned_messages=off,opentelemetry=off,opentelemetry-otlp=off,opentelemetry_otlp=off,opentelemetry_sdk=off,\
                      reqwest=warn,rustls=warn,sqlx=warn,tonic=warn,tower=warn";
 
 /// How logs look.
@@ -32,6 +33,11 @@ pub struct Options {
     #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "RATIO", default_value_t = 1.0, value_parser = ratio)]
     pub traces_sampler_ratio: f64,
 
+    /// Whether SQL statements are spans of recorded traces: their text, never their values. They are most of a trace's spans, so
+    /// whoever pays for keeping them decides
+    #[arg(long, env = "TRACES_SQL", value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
+    pub traces_sql: bool,
+
     /// How logs look
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -46,6 +52,7 @@ impl Default for Options {
         Self {
             otel_exporter_otlp_endpoint: None,
             traces_sampler_ratio: 1.0,
+            traces_sql: false,
             log_format: LogFormat::Human,
             rust_log: String::new(),
         }

@@ -1,7 +1,10 @@
 //! Processor time, memory, threads and open files of this process, under the names that Prometheus client libraries use.
 //! Read from `/proc` at each scrape; where that does not exist, there are no such metrics.
 
-use std::fs;
+use std::{
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use metrics::{Unit, describe_gauge, gauge};
 
@@ -15,6 +18,9 @@ pub(crate) fn describe() {
     describe_gauge!("process_threads", "Threads.");
     describe_gauge!("process_open_fds", "Open file descriptors.");
     describe_gauge!("process_max_fds", "Limit of open file descriptors.");
+    describe_gauge!("process_start_time_seconds", Unit::Seconds, "When the process began, in seconds since 1970.");
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    gauge!("process_start_time_seconds").set(began.as_secs_f64());
 }
 
 pub(crate) fn record() {

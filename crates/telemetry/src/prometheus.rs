@@ -4,7 +4,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::process;
+use crate::{process, scrape};
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -25,9 +25,19 @@ pub(crate) fn install() -> Result<(), String> {
         .install_recorder()
         .map_err(|error| error.to_string())?;
     process::describe();
+    describe_traces();
     // The recorder can be installed once per process, so this is the first handle.
     let _first = HANDLE.set(handle);
     Ok(())
+}
+
+/// The exporter counts; from here on both numbers exist, so that a first loss is an increase.
+fn describe_traces() {
+    use metrics::{counter, describe_counter};
+    describe_counter!("telemetry_spans_exported_total", "Spans that the collector has taken.");
+    describe_counter!("telemetry_spans_lost_total", "Spans that the collector did not take; they are gone.");
+    counter!("telemetry_spans_exported_total").increment(0);
+    counter!("telemetry_spans_lost_total").increment(0);
 }
 
 pub(crate) async fn upkeep() {
@@ -47,5 +57,6 @@ pub fn render_metrics() -> String {
         return String::new();
     };
     process::record();
+    scrape::record_all();
     handle.render()
 }

@@ -18,12 +18,12 @@ use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     propagation::{BaggagePropagator, TraceContextPropagator},
-    trace::{
-        BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter, SpanProcessor,
-    },
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter, SpanProcessor},
 };
 use tracing::{Level, Subscriber};
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
+
+use crate::sampling::sampler;
 
 /// Finished spans that wait for the exporter, at most. Further ones are dropped: memory is bounded and nobody waits.
 const QUEUE_SPANS: usize = 4_096;
@@ -69,9 +69,7 @@ pub(crate) fn provider(
     ratio: f64,
     processor: Option<impl SpanProcessor + 'static>,
 ) -> SdkTracerProvider {
-    let builder = SdkTracerProvider::builder()
-        .with_resource(resource)
-        .with_sampler(Sampler::parent_based(Sampler::TraceIdRatioBased(ratio)));
+    let builder = SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler(ratio));
     match processor {
         Some(processor) => builder.with_span_processor(processor).build(),
         None => builder.build(),
@@ -83,9 +81,10 @@ pub(crate) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    // The exporter's own HTTP/2 stack must not be traced: its spans would cause further exports.
+    // The exporter's own HTTP/2 stack must not be traced: its spans would cause further exports. Statements are spans, not events. lapin
+    // reports returned messages with their content.
     let ours = Targets::new().with_default(Level::INFO).with_targets(
-        ["h2", "hyper", "hyper_util", "tonic", "tower"]
+        ["h2", "hyper", "hyper_util", "lapin", "sqlx", "tonic", "tower"]
             .map(|target| (target, tracing::level_filters::LevelFilter::OFF)),
     );
     tracing_opentelemetry::layer()
@@ -102,6 +101,11 @@ where
 /// Makes the provider and the W3C propagators those of the process.
 pub(crate) fn install(provider: &SdkTracerProvider) {
     global::set_tracer_provider(provider.clone());
+    install_propagators();
+}
+
+/// Traces travel as W3C `traceparent`, `tracestate` and `baggage`.
+pub(crate) fn install_propagators() {
     global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
         Box::new(TraceContextPropagator::new()),
         Box::new(BaggagePropagator::new()),

@@ -46,6 +46,7 @@ pub(crate) fn describe_metrics() {
         "http_server_head_timeouts_total",
         "Connections closed because a request head did not arrive in time."
     );
+    metrics::counter!("http_server_head_timeouts_total").increment(0);
 }
 
 /// The middleware.
@@ -209,9 +210,16 @@ fn server_span(request: &ServiceRequest, route: &Route) -> Span {
         http.response.status_code = Empty,
         url.path = route.path,
         url.scheme = "http",
-        user_agent.original = route.user_agent,
+        server.address = Empty,
+        server.port = Empty,
+        network.protocol.version = Route::protocol(request.version()),
+        user_agent.name = route.user_agent,
         error.type = Empty,
     );
+    if let Some(authority) = Route::authority(request) {
+        span.record("server.address", authority.host());
+        span.record("server.port", authority.port_u16().map(i64::from));
+    }
     let mut parent = global::get_text_map_propagator(|propagator| propagator.extract(&Headers(request.headers())));
     if route.is_operations() && !parent.span().span_context().is_valid() {
         parent = parent.with_remote_span_context(unsampled());

@@ -2,6 +2,7 @@
 
 pub mod auth;
 mod body;
+mod client;
 mod client_addr;
 mod connection;
 pub mod etag;

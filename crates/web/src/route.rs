@@ -2,7 +2,7 @@
 
 use actix_web::{
     dev::ServiceRequest,
-    http::{Method, header},
+    http::{Method, Version, header, uri::Authority},
 };
 
 /// The label of requests to paths that do not exist; the paths themselves come from outside and are without number.
@@ -23,6 +23,7 @@ pub(crate) struct Route {
     pub(crate) pattern: Option<String>,
     /// The path without secrets, bounded.
     pub(crate) path: String,
+    /// The name of the program that asks, such as `curl`. What follows it may be anything, and is not recorded.
     pub(crate) user_agent: Option<String>,
 }
 
@@ -35,7 +36,7 @@ impl Route {
             method: bounded_method(request.method()),
             path: bounded(&without_secrets(request.path(), pattern.as_deref())),
             pattern,
-            user_agent: user_agent.and_then(|value| value.to_str().ok()).map(bounded),
+            user_agent: user_agent.and_then(|value| value.to_str().ok()).and_then(product),
         }
     }
 
@@ -48,6 +49,22 @@ impl Route {
         match &self.pattern {
             Some(pattern) => format!("{} {pattern}", self.method),
             None => self.method.to_owned(),
+        }
+    }
+
+    /// Where the client believes to be asking.
+    pub(crate) fn authority(request: &ServiceRequest) -> Option<Authority> {
+        let host = request.headers().get(header::HOST)?;
+        Authority::try_from(host.as_bytes()).ok().filter(|authority| authority.host().len() <= MAX_RECORDED_CHARS)
+    }
+
+    /// The version as OpenTelemetry writes it.
+    pub(crate) fn protocol(version: Version) -> Option<&'static str> {
+        match version {
+            Version::HTTP_10 => Some("1.0"),
+            Version::HTTP_11 => Some("1.1"),
+            Version::HTTP_2 => Some("2"),
+            _ => None,
         }
     }
 
@@ -80,15 +97,21 @@ fn bounded(text: &str) -> String {
     text.chars().take(MAX_RECORDED_CHARS).collect()
 }
 
+/// The name of the first product of a User-Agent (RFC 9110 §10.1.5).
+fn product(user_agent: &str) -> Option<String> {
+    let name = user_agent.split(['/', ' ', '(']).next().map(bounded)?;
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    (!name.is_empty() && name.chars().all(token)).then_some(name)
+}
+
+/// Nor is what looks like an address, wherever it stands: only ids and the like belong into a path.
 fn without_secrets(path: &str, pattern: Option<&str>) -> String {
-    let Some(pattern) = pattern.filter(|pattern| pattern.contains('{')) else {
-        return path.to_owned();
-    };
-    let mut patterns = pattern.split('/');
+    let mut patterns = pattern.unwrap_or_default().split('/');
     let segments = path.split('/').map(|segment| {
         let parameter = patterns.next().and_then(|pattern| pattern.strip_prefix('{')).unwrap_or_default();
         let name = parameter.split(['}', ':']).next().unwrap_or_default();
-        if SECRET_PARAMETERS.contains(&name) { "REDACTED" } else { segment }
+        let secret = SECRET_PARAMETERS.contains(&name) || segment.contains(['@', '%']);
+        if secret { "REDACTED" } else { segment }
     });
     segments.collect::<Vec<_>>().join("/")
 }
@@ -106,10 +129,25 @@ mod tests {
     }
 
     #[test]
+    fn an_address_in_the_path_is_not_recorded() {
+        assert_eq!(without_secrets("/users/ada@example.org", Some("/users/{id}")), "/users/REDACTED");
+        assert_eq!(without_secrets("/users/ada%40example.org", Some("/users/{id}")), "/users/REDACTED");
+        assert_eq!(without_secrets("/ada@example.org/x", None), "/REDACTED/x");
+    }
+
+    #[test]
     fn other_paths_are_recorded_as_they_are() {
         assert_eq!(without_secrets("/users/7", Some("/users/{id}")), "/users/7");
         assert_eq!(without_secrets("/tokens", Some("/tokens")), "/tokens");
         assert_eq!(without_secrets("/nowhere", None), "/nowhere");
+    }
+
+    #[test]
+    fn of_the_program_that_asks_only_the_name_is_recorded() {
+        assert_eq!(product("curl/8.5.0").as_deref(), Some("curl"));
+        assert_eq!(product("Mozilla/5.0 (X11; Linux) +ada@example.org").as_deref(), Some("Mozilla"));
+        assert_eq!(product("ada@example.org"), None);
+        assert_eq!(product(""), None);
     }
 
     #[test]

@@ -4,8 +4,11 @@ use metrics::{counter, describe_counter};
 
 use crate::line::Stored;
 
-/// Help texts.
+/// Help texts; and that each outcome can happen.
 pub(crate) fn describe() {
+    for outcome in ["stored", "repeated", "refused", "unusable"] {
+        counter!("access_log_lines_total", "outcome" => outcome).increment(0);
+    }
     describe_counter!(
         "access_log_lines_total",
         "Lines of the access log by outcome: stored, repeated (delivered again, already stored), refused (of a day that is gone or not here yet) and unusable (without a time, or no status of HTTP)."

@@ -125,10 +125,11 @@ impl Smtp {
             otel.kind = "client",
             otel.status_code = Empty,
             server.address = self.0.server.host(),
-            server.port = self.0.server.port(),
+            server.port = i64::from(self.0.server.port()),
+            network.transport = "tcp",
             network.protocol.name = "smtp",
             smtp.connection.reused = Empty,
-            error.r#type = Empty,
+            error.type = Empty,
         );
         let result = self.converse(message).instrument(span.clone()).await;
         if let Err(error) = &result {

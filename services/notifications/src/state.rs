@@ -29,6 +29,18 @@ pub enum Template {
 }
 
 impl Template {
+    /// Every letter.
+    pub const ALL: [Self; 8] = [
+        Self::VerifyEmail,
+        Self::ResetPassword,
+        Self::PasswordChanged,
+        Self::AccountExists,
+        Self::OrderConfirmed,
+        Self::OrderCancelled,
+        Self::PaymentRefunded,
+        Self::StockLow,
+    ];
+
     /// The name that the API, the database and the events use.
     pub fn name(self) -> &'static str {
         match self {
@@ -78,6 +90,9 @@ pub enum State {
 }
 
 impl State {
+    /// Every state.
+    pub const ALL: [Self; 6] = [Self::Pending, Self::Sent, Self::Bounced, Self::Failed, Self::Expired, Self::Cancelled];
+
     /// The name that the API, the database and the metrics use.
     pub fn name(self) -> &'static str {
         match self {

@@ -9,13 +9,16 @@ use process::Process;
 use web::Readiness;
 
 use crate::{
-    Config, events, http, metrics,
+    Config, events, http, metrics, order,
     progress::{Deadlines, Progress},
     watch::{self, Watch},
 };
 
 /// The service's name: its queue, its broker user, and the head of the events it announces.
 pub const NAME: &str = "orders";
+
+/// How often the orders that wait for somebody are counted.
+const MEASURE_PERIOD: Duration = Duration::from_secs(5);
 
 /// Puts a process together and binds its port. Nothing has to be reachable yet. Needs a tokio runtime.
 ///
@@ -32,6 +35,15 @@ pub async fn build(config: Config) -> anyhow::Result<Process> {
     process.every("changes of watched orders", watch::POLL, move || {
         let (eye, pool) = (eye.clone(), pool.clone());
         async move { eye.look(&pool).await }
+    });
+
+    let pool = process.pool("housekeeping", 1)?;
+    process.every("orders that wait are counted", MEASURE_PERIOD, move || {
+        let pool = pool.clone();
+        async move {
+            metrics::open(&order::open(&mut *pool.acquire().await?).await?);
+            Ok(())
+        }
     });
 
     let state = http::State {

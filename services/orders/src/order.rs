@@ -49,6 +49,27 @@ pub(crate) struct Order {
     pub(crate) version: i64,
 }
 
+/// Orders in one state that somebody waits for.
+pub(crate) struct Open {
+    pub(crate) state: State,
+    pub(crate) count: i64,
+    /// Since the oldest of them was placed.
+    pub(crate) oldest_seconds: f64,
+}
+
+/// How many orders are not final, and since when: what to raise an alarm about.
+pub(crate) async fn open(db: &mut PgConnection) -> Result<Vec<Open>, sqlx::Error> {
+    sqlx::query_as!(
+        Open,
+        r#"select state as "state!: State", count(*) as "count!",
+                  extract(epoch from max(now() - placed_at))::float8 as "oldest_seconds!"
+           from orders where state in ('placed', 'reserved', 'paid')
+           group by state"#
+    )
+    .fetch_all(db)
+    .await
+}
+
 impl NewOrder {
     /// Stores the order, without any history yet.
     pub(crate) async fn insert(self, db: &mut PgConnection) -> Result<Order, sqlx::Error> {

@@ -221,6 +221,10 @@ impl State {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 5] =
+        [Self::OutOfStock, Self::UnknownProduct, Self::PaymentDeclined, Self::CancelledByCustomer, Self::Expired];
+
     /// The name that the API, the database and the metrics use.
     pub fn name(self) -> &'static str {
         match self {

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use messaging::{HandlerError, Job, Outbox, OutboxTransaction, Outcome, RetryPolicy, Task, TaskError, Worker};
 use sqlx::PgPool;
 use tokio::time::Instant;
-use tracing::{Instrument as _, info_span};
+use tracing::Instrument as _;
 
 use crate::{
     config::ProviderConfig,
     metrics,
     payment::Payment,
-    provider::{Charge, Provider, ProviderError},
+    provider::{self, Charge, Provider, ProviderError},
     settle::settle,
     state::{DeclineReason, Fact, State},
 };
@@ -102,10 +102,12 @@ impl<P: Provider> Task for ChargePayment<P> {
 
 impl<P: Provider> ChargePayment<P> {
     async fn ask(&self, payment: &Payment) -> Result<Charge, ProviderError> {
-        let span = info_span!("charge", otel.name = "provider charge", otel.kind = "client", payment = %payment.id);
+        let span = provider::span("charge", payment.id);
         let started = Instant::now();
-        let charge =
-            self.provider.charge(payment.id, &payment.amount(), &payment.payment_method).instrument(span).await;
+        let amount = payment.amount();
+        let asked = self.provider.charge(payment.id, &amount, &payment.payment_method);
+        let charge = asked.instrument(span.clone()).await;
+        provider::answered(&span, &charge);
         metrics::called("charge", &charge, started.elapsed());
         charge
     }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use messaging::{HandlerError, Job, Outbox, OutboxTransaction, Outcome, RetryPolicy, Task, TaskError, Worker};
 use sqlx::PgPool;
 use tokio::time::Instant;
-use tracing::{Instrument as _, info_span};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::{
     config::ProviderConfig,
     metrics,
     payment::Payment,
-    provider::{Provider, ProviderError, Refund},
+    provider::{self, Provider, ProviderError, Refund},
     settle::settle,
     state::Fact,
 };
@@ -98,9 +98,10 @@ impl<P: Provider> Task for GiveBack<P> {
 
 impl<P: Provider> GiveBack<P> {
     async fn ask(&self, key: Uuid) -> Result<Refund, ProviderError> {
-        let span = info_span!("refund", otel.name = "provider refund", otel.kind = "client", payment = %key);
+        let span = provider::span("refund", key);
         let started = Instant::now();
-        let refund = self.provider.refund(key).instrument(span).await;
+        let refund = self.provider.refund(key).instrument(span.clone()).await;
+        provider::answered(&span, &refund);
         metrics::called("refund", &refund, started.elapsed());
         refund
     }

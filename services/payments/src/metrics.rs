@@ -29,8 +29,14 @@ pub(crate) fn waiting(waiting: &[Waiting]) {
     }
 }
 
-/// Says what the numbers mean.
+/// Says what the numbers mean, and that they can happen.
 pub(crate) fn describe() {
+    for state in State::ALL {
+        metrics::counter!("payments_total", "state" => state.name()).increment(0);
+    }
+    for call in ["charge", "refund"] {
+        drop(metrics::histogram!("payments_provider_call_seconds", "call" => call, "outcome" => "ok"));
+    }
     metrics::describe_counter!("payments_total", "Payments that reached a state.");
     metrics::describe_histogram!("payments_provider_call_seconds", "Calls of the provider, by call and outcome.");
     metrics::describe_gauge!("payments_waiting", "Payments that wait for the provider, by state.");

@@ -9,6 +9,7 @@ mod simulated;
 use std::{error::Error as StdError, time::Duration};
 
 use money::Money;
+use tracing::{Span, field::Empty, info_span};
 use uuid::Uuid;
 
 use crate::state::DeclineReason;
@@ -70,7 +71,7 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
-    /// For metrics.
+    /// For metrics and traces.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Declined(_) => "declined",
@@ -79,6 +80,33 @@ impl ProviderError {
             Self::Transient(_) => "transient",
             Self::Unavailable(_) => "unavailable",
             Self::Contradiction => "contradiction",
+        }
+    }
+}
+
+/// The span of a call: which payment it is for, and neither amount nor method.
+pub(crate) fn span(call: &'static str, payment: Uuid) -> Span {
+    info_span!(
+        "provider",
+        otel.name = format!("provider {call}"),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        error.type = Empty,
+        peer.service = "payment provider",
+        postrider.payment = %payment,
+        postrider.outcome = Empty,
+    )
+}
+
+/// Records how a call ended. A provider that says no, or not yet, has done what it is for.
+pub(crate) fn answered<T>(span: &Span, answer: &Result<T, ProviderError>) {
+    let outcome = answer.as_ref().map_or_else(ProviderError::name, |_| "ok");
+    span.record("postrider.outcome", outcome);
+    match answer {
+        Ok(_) | Err(ProviderError::Declined(_) | ProviderError::Voided | ProviderError::Processing(_)) => {}
+        Err(ProviderError::Transient(_) | ProviderError::Unavailable(_) | ProviderError::Contradiction) => {
+            span.record("error.type", outcome);
+            span.record("otel.status_code", "ERROR");
         }
     }
 }

@@ -26,6 +26,18 @@ pub(crate) enum State {
 }
 
 impl State {
+    /// Every state.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Authorized,
+        Self::Declined,
+        Self::GivingUp,
+        Self::Cancelling,
+        Self::Cancelled,
+        Self::Refunding,
+        Self::Refunded,
+    ];
+
     /// The name that the database and the metrics use.
     pub(crate) fn name(self) -> &'static str {
         match self {

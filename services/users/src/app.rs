@@ -17,6 +17,7 @@ use crate::{
     email::Email,
     housekeeping,
     http::{self, State},
+    metrics,
     password::{Password, Passwords},
     session,
     signing_key::SigningKeys,
@@ -43,6 +44,7 @@ pub fn topology() -> Service {
 impl App {
     /// Waits for the database, brings it up to date, and takes the port. The broker may come later.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
+        metrics::describe();
         let mut process = Process::new(NAME, &config.process)?.migrations(sqlx::migrate!());
         process.prepare().await?;
         let background = process.outbox("background", BACKGROUND_CONNECTIONS)?;

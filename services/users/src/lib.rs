@@ -7,6 +7,7 @@ mod email;
 mod error;
 mod housekeeping;
 mod http;
+mod metrics;
 mod one_time_token;
 mod password;
 mod session;

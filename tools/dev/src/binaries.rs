@@ -11,6 +11,16 @@ use tokio::{
 
 use crate::{console::Step, workspace};
 
+/// How programs are built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Quickly, to work with.
+    #[default]
+    Dev,
+    /// As they run in production, to measure.
+    Release,
+}
+
 /// Programs by name.
 pub(crate) struct Binaries(BTreeMap<String, PathBuf>);
 
@@ -52,10 +62,11 @@ pub(crate) fn cargo() -> Result<Command> {
 
 /// Builds every program; cargo shows its own progress. The whole workspace is built in one go, as `cargo dev test` does it too, so
 /// that both share what they build.
-pub(crate) async fn build() -> Result<Binaries> {
+pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
     let step = Step::start("build", "building the services; the first time takes a few minutes");
     let mut command = cargo()?;
     command.args(["build", "--workspace", "--bins", "--message-format=json-render-diagnostics"]);
+    command.args((profile == Profile::Release).then_some("--release"));
     let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("cannot run cargo")?;
     let stdout = child.stdout.take().context("cargo's output is piped")?;
     let mut binaries = BTreeMap::new();

@@ -10,7 +10,7 @@ mod supply_chain;
 use anyhow::Result;
 
 use crate::{
-    binaries,
+    binaries::{self, Profile},
     console::{self, Step},
     engines::{self, Given},
     prepare, programs, stack,
@@ -92,7 +92,7 @@ async fn check_generated(root: &std::path::Path, report: &mut Report, given: &Gi
         Err(error) => report.check("SQL", async |_| Err(error)).await,
     }
     engines::stop(&mut state, false).await?;
-    match binaries::build().await {
+    match binaries::build(Profile::Dev).await {
         Ok(binaries) => report.check("definitions", async |_| definitions::check(root, &binaries).await).await,
         Err(error) => report.check("definitions", async |_| Err(error)).await,
     }

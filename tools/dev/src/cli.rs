@@ -4,7 +4,13 @@ use std::{net::SocketAddr, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{backend, check, commands, console, demo, engines::Given, prepare, stack, test};
+use crate::{
+    backend,
+    bench::{self, Bench},
+    check, commands, console, demo,
+    engines::Given,
+    prepare, stack, test,
+};
 
 #[derive(Parser)]
 #[command(
@@ -29,7 +35,7 @@ enum Command {
     Status(NameArgs),
     /// Run every test on private engines of their own.
     Test(TestArgs),
-    /// Measure the way from a commit to its effect beside the bare engines, in a release build.
+    /// Measure, in release builds: the way from a commit to its effect beside the bare engines, and what telemetry costs.
     Bench(BenchArgs),
     /// Check format, lints, documentation, supply chain, contracts and generated files.
     Check(CheckArgs),
@@ -106,9 +112,12 @@ struct TestArgs {
 struct BenchArgs {
     #[command(flatten)]
     engines: Given,
-    /// Passed on to the benches.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    bench: Vec<String>,
+    /// What; everything if nothing is named.
+    #[arg(value_enum)]
+    what: Vec<Bench>,
+    /// How often the shop is measured in each of two ways, in turn.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pairs: u16,
 }
 
 #[derive(Args)]
@@ -177,7 +186,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
             };
             test::run(args.engines, args.keep, what).await
         }
-        Command::Bench(args) => test::bench(args.engines, &args.bench).await,
+        Command::Bench(args) => bench::run(args.engines, &args.what, usize::from(args.pairs)).await,
         Command::Check(args) => check::run(args.engines, args.quick).await,
         Command::Prepare(args) => prepare::run(args.engines).await,
         Command::Backend(args) => backend::run(args.smtp, args.mailbox, args.otlp, args.traces).await,

@@ -1,13 +1,16 @@
-//! A small HTTP server for the pages of the mailbox and the traces. HTTP/1.1 on loopback; bodies are small and whole. What a path
+//! A small HTTP server for the pages of the mailbox, the traces and the stack. HTTP/1.1 on loopback; bodies are small and whole. What a path
 //! means is up to the handler.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, REFERRER_POLICY,
+        X_CONTENT_TYPE_OPTIONS,
+    },
     server::conn::http1,
     service::service_fn,
 };
@@ -20,9 +23,10 @@ use crate::endpoint;
 
 const BODY_LIMIT_BYTES: usize = 1024 * 1024;
 const HEAD_TIME_LIMIT: Duration = Duration::from_secs(10);
-/// No script ever; styles and pictures only from the page itself; frames only what the page writes into them.
-const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; form-action 'self'; \
-                              base-uri 'none'";
+/// Scripts and styles are files of ours, never part of a page: what others send is text, whatever it looks like. Frames hold only what
+/// the page itself serves, and nobody else frames it.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                              frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// A request, as much of it as a handler needs.
 pub(crate) struct Ask {
@@ -66,7 +70,16 @@ pub(crate) fn page(body: String) -> Reply {
 pub(crate) fn html(body: String, policy: &'static str) -> Reply {
     let mut page = reply(StatusCode::OK, "text/html; charset=utf-8", body);
     page.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    page.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     page
+}
+
+/// A file that is part of this program.
+pub(crate) fn asset(content_type: &'static str, body: &'static str) -> Reply {
+    let mut asset = reply(StatusCode::OK, content_type, body);
+    // A new build has new files under the same names.
+    asset.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    asset
 }
 
 /// Text as HTML shows it, also inside a double-quoted attribute.
@@ -86,9 +99,10 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// Answers requests until `stop`.
-pub(crate) async fn serve<H>(listener: TcpListener, stop: CancellationToken, handler: H)
+pub(crate) async fn serve<H, F>(listener: TcpListener, stop: CancellationToken, handler: H)
 where
-    H: Fn(Ask) -> Reply + Send + Sync + 'static,
+    H: Fn(Ask) -> F + Send + Sync + 'static,
+    F: Future<Output = Reply> + Send + 'static,
 {
     let handler = Arc::new(handler);
     let mut connections = JoinSet::new();
@@ -113,7 +127,10 @@ where
     }
 }
 
-async fn answer(request: Request<Incoming>, handler: &(impl Fn(Ask) -> Reply + Sync)) -> Result<Reply, Infallible> {
+async fn answer<F: Future<Output = Reply>>(
+    request: Request<Incoming>,
+    handler: &(impl Fn(Ask) -> F + Sync),
+) -> Result<Reply, Infallible> {
     // A page of the internet must not read mails through a name that it points at 127.0.0.1 (DNS rebinding).
     if !request.headers().get(HOST).and_then(|host| host.to_str().ok()).is_some_and(is_this_machine) {
         return Ok(text(StatusCode::MISDIRECTED_REQUEST, "This is only served as localhost.\n"));
@@ -130,7 +147,7 @@ async fn answer(request: Request<Incoming>, handler: &(impl Fn(Ask) -> Reply + S
         .map(|(key, value)| (decoded(key), decoded(&value.replace('+', " "))))
         .collect();
     let path = head.uri.path().split('/').filter(|segment| !segment.is_empty()).map(decoded).collect();
-    Ok(handler(Ask { method: head.method, path, query, body: body.to_bytes() }))
+    Ok(handler(Ask { method: head.method, path, query, body: body.to_bytes() }).await)
 }
 
 fn is_this_machine(host: &str) -> bool {

@@ -5,6 +5,7 @@
 //! [`shop`] and [`http`]. Nothing here runs in production.
 
 mod backend;
+mod bench;
 mod binaries;
 mod check;
 mod cli;
@@ -20,6 +21,7 @@ mod fuzz;
 pub mod http;
 mod http_server;
 mod install;
+mod look;
 pub mod mailbox;
 mod prepare;
 mod process;

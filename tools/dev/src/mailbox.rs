@@ -58,7 +58,8 @@ impl Mailbox {
         tasks.spawn(smtp::serve(smtp_listener, Arc::clone(&store), script.clone()));
         let pages = Arc::clone(&store);
         // Dropping the set ends the tasks; nobody asks them to stop before.
-        tasks.spawn(http_server::serve(http_listener, CancellationToken::new(), move |ask| api::answer(&pages, &ask)));
+        let answer = move |ask| std::future::ready(api::answer(&pages, &ask));
+        tasks.spawn(http_server::serve(http_listener, CancellationToken::new(), answer));
         Ok(Self { smtp, http, store, script, _tasks: tasks })
     }
 

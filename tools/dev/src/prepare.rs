@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    binaries,
+    binaries::{self, Profile},
     check::definitions,
     console::{self, Step},
     engines::{self, Given, Postgres},
@@ -57,7 +57,7 @@ async fn renew(root: &Path, state: &mut State, given: &Given) -> Result<()> {
             libraries.extend(queries);
         }
     }
-    let binaries = binaries::build().await?;
+    let binaries = binaries::build(Profile::Dev).await?;
     definitions::write(root, &binaries).await?;
     console::row("definitions", format_args!("{} written", definitions::FILE));
     Ok(())

@@ -115,6 +115,7 @@ impl Service {
             ("RABBITMQ_MANAGEMENT_URL", management.with_password()),
             ("LISTEN", format!("127.0.0.1:{}", wiring.ports.service(self, replica))),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", wiring.tools.otlp)),
+            ("TRACES_SQL", "true".to_owned()),
             ("LOG_FORMAT", "human".to_owned()),
         ];
         let own: Vec<&Setting> = wiring.settings.iter().filter(|setting| setting.service == self.name).collect();

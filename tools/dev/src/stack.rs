@@ -1,6 +1,8 @@
 //! A whole system on one machine: engines, mailbox, traces and services, under one name and on its own ports. Several run side by
 //! side. It says what it does on the terminal, step by step; the commands around it are elsewhere.
 
+mod inspect;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::{
     backend,
-    binaries::{self, Binaries},
+    binaries::{self, Binaries, Profile},
     console,
     engines::{self, Engines, Origin},
     process::Tracked,
@@ -24,6 +26,7 @@ use crate::{
 };
 
 pub use crate::engines::Given;
+pub use inspect::Tapped;
 
 /// The stack that is meant when no name is given; it has the documented ports.
 pub const DEFAULT_NAME: &str = "main";
@@ -38,6 +41,8 @@ pub struct Options {
     pub engines: Given,
     /// What services get instead of their usual settings.
     settings: Vec<Setting>,
+    /// How the services are built.
+    pub(crate) profile: Profile,
     /// The program of `cargo dev`, which runs itself again for the mailbox and the traces.
     pub program: PathBuf,
 }
@@ -47,15 +52,26 @@ impl Options {
     #[must_use]
     pub fn named(name: &str) -> Self {
         let program = std::env::current_exe().map_or_else(|_| PathBuf::from("dev"), |path| as_built_anew(&path));
-        Self { name: name.to_owned(), replicas: 1, engines: Given::default(), settings: Vec::new(), program }
+        Self {
+            name: name.to_owned(),
+            replicas: 1,
+            engines: Given::default(),
+            settings: Vec::new(),
+            profile: Profile::Dev,
+            program,
+        }
     }
 
     /// Gives one service another value of a setting, named as in its environment.
     #[must_use]
     pub fn setting(mut self, service: &str, name: &str, value: impl ToString) -> Self {
-        let (service, name, value) = (service.to_owned(), name.to_owned(), value.to_string());
-        self.settings.push(Setting { service, name, value });
+        self.set(service, name, &value.to_string());
         self
+    }
+
+    fn set(&mut self, service: &str, name: &str, value: &str) {
+        self.settings.retain(|known| known.service != service || known.name != name);
+        self.settings.push(Setting { service: service.to_owned(), name: name.to_owned(), value: value.to_owned() });
     }
 }
 
@@ -87,7 +103,7 @@ impl Stack {
         let engines_ran = state.postgres.as_ref().is_some_and(Tracked::is_running);
         let engines = engines::start(&mut state, &options.engines).await?;
         let tools = start_tools(&mut state, &engines, &options).await?;
-        let binaries = binaries::build().await?;
+        let binaries = binaries::build(options.profile).await?;
         topology::import(&mut state, &engines, &binaries).await?;
         for service in SERVICES {
             let password = state.credentials(service.name)?.database_password;
@@ -97,6 +113,11 @@ impl Stack {
             Self { state, engines, tools, binaries, options, started: Vec::new(), engines_started: !engines_ran };
         stack.start_services().await?;
         Ok(stack)
+    }
+
+    /// Gives one service another value of a setting, from its next start on.
+    pub(crate) fn set(&mut self, service: &str, name: &str, value: &str) {
+        self.options.set(service, name, value);
     }
 
     /// Starts the services that do not run, and waits until all of them are ready.

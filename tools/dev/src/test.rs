@@ -1,5 +1,5 @@
 //! `cargo dev test`: every test, on engines of its own, with one closing line that sums up what the runners counted; and
-//! `cargo dev bench` on the same engines.
+//! the bench of the messaging crate on the same engines.
 
 use std::{
     io::{IsTerminal, Write},
@@ -16,13 +16,16 @@ use tokio::{
 use crate::{
     binaries, console,
     engines::{self, Engines, Given},
-    fuzz, programs, stack,
+    fuzz, install, programs, stack,
     state::State,
     switches,
     test_summary::{Counts, Runner},
 };
 
 const STACK: &str = "test";
+/// What the pages are tested in: programs, and the packages that have them. Without a font, nothing can be seen.
+const BROWSER: [&str; 2] = ["chromium", "chromedriver"];
+const BROWSER_PACKAGES: [&str; 3] = ["chromium", "chromium-driver", "fonts-dejavu-core"];
 
 /// What is run.
 #[derive(Clone, Copy)]
@@ -57,12 +60,12 @@ pub(crate) async fn run(given: Given, keep: bool, what: What<'_>) -> Result<bool
     Ok(success && counts.failed == 0)
 }
 
-/// `cargo dev bench`: what the messaging crate costs, measured beside the bare path, on the same engines.
-pub(crate) async fn bench(given: Given, arguments: &[String]) -> Result<bool> {
+/// The bench of the messaging crate, on the same engines.
+pub(crate) async fn bench(given: Given) -> Result<bool> {
     with_engines(given, false, async |engines| {
         console::heading("Measuring (a release build: the first one takes minutes)");
         let mut command = binaries::cargo()?;
-        command.args(["bench", "--package", "messaging", "--bench", "latency", "--"]).args(arguments);
+        command.args(["bench", "--package", "messaging", "--bench", "latency"]);
         Ok(environment(&mut command, engines).status().await.context("cannot run cargo")?.success())
     })
     .await
@@ -95,6 +98,9 @@ async fn run_all(engines: &Engines, arguments: &[String]) -> Result<(Counts, boo
     let runner = if nextest { Runner::Nextest } else { Runner::Cargo };
     let mut command = binaries::cargo()?;
     command.args(if nextest { ["nextest", "run"].as_slice() } else { &["test"] });
+    if wants_browser(arguments) {
+        look_for_browser().await;
+    }
     // Naming packages takes the place of all of them.
     let packages = arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package"));
     command.args((!packages).then_some("--workspace"));
@@ -108,6 +114,34 @@ async fn run_all(engines: &Engines, arguments: &[String]) -> Result<(Counts, boo
         success &= count(environment(&mut command, engines), Runner::Cargo, &mut counts).await?;
     }
     Ok((counts, success))
+}
+
+/// Whether the tests of this program are among those that are run.
+fn wants_browser(arguments: &[String]) -> bool {
+    let mut named = Vec::new();
+    let mut rest = arguments.iter().map(String::as_str);
+    while let Some(argument) = rest.next() {
+        match argument {
+            "-p" | "--package" => named.extend(rest.next()),
+            _ => named.extend(argument.strip_prefix("--package=").or_else(|| argument.strip_prefix("-p"))),
+        }
+    }
+    named.is_empty() || named.contains(&"dev")
+}
+
+/// Installs a browser where this may. Elsewhere its test says that it is skipped, and this says how it would not be.
+async fn look_for_browser() {
+    for program in BROWSER {
+        if programs::is_there(program, &["--version"]).await {
+            continue;
+        }
+        let explanation =
+            "none is installed, so that the pages are not tested in one (Debian: chromium and chromium-driver)";
+        if let Err(error) = install::packages(&BROWSER_PACKAGES, explanation).await {
+            console::row("browser", format_args!("{error:#}"));
+        }
+        return;
+    }
 }
 
 pub(crate) fn environment<'a>(command: &'a mut Command, engines: &Engines) -> &'a mut Command {
@@ -146,4 +180,24 @@ async fn pass_on(runner: Runner, from: impl AsyncRead + Unpin, mut to: impl Writ
         let _ = to.write_all(&line);
     }
     Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_is_wanted_for_this_package_and_for_all_of_them() {
+        let wants = |arguments: &[&str]| {
+            wants_browser(&arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>())
+        };
+        for arguments in
+            [&[] as &[_], &["--retries", "2"], &["-p", "users", "-p", "dev"], &["--package=dev"], &["-pdev"]]
+        {
+            assert!(wants(arguments), "{arguments:?}");
+        }
+        for arguments in [&["-p", "users"] as &[_], &["--package", "orders"], &["--package=web"]] {
+            assert!(!wants(arguments), "{arguments:?}");
+        }
+    }
 }

@@ -1,12 +1,16 @@
 //! A trace backend for development and tests: receives spans as OTLP over gRPC, keeps the newest in bounded memory, and answers
-//! Jaeger's query API, with a page that shows a trace as a waterfall. Loopback only; nothing is written to disk.
+//! Jaeger's query API, with pages that find traces, show one as a waterfall, and draw the map of services that follows from all of
+//! them. Loopback only; nothing is written to disk.
 
 mod api;
+mod gaps;
 mod jaeger;
+mod map;
 mod otlp;
 mod pages;
 mod search;
 mod store;
+mod tree;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -40,7 +44,8 @@ impl TraceStore {
         tasks.spawn(otlp::serve(otlp_listener, Arc::clone(&store)));
         let pages = Arc::clone(&store);
         // Dropping the set ends the tasks; nobody asks them to stop before.
-        tasks.spawn(http_server::serve(http_listener, CancellationToken::new(), move |ask| api::answer(&pages, &ask)));
+        let answer = move |ask| std::future::ready(api::answer(&pages, &ask));
+        tasks.spawn(http_server::serve(http_listener, CancellationToken::new(), answer));
         Ok(Self { otlp, http, store, _tasks: tasks })
     }
 

@@ -17,6 +17,7 @@ use crate::{
     consumer::{End, Subscriber},
     error::Verdict,
     health::Health,
+    meters,
     mutants::without,
     retry::RECONNECT,
 };
@@ -50,6 +51,10 @@ impl Subscriber for Collector {
 
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn count_lost(&self) {
+        metrics::counter!("messaging_subscription_lost_total", "consumer" => self.name).increment(1);
     }
 
     fn health(&self) -> (&Health, String) {
@@ -131,7 +136,7 @@ impl Collector {
         if lines.is_empty() {
             return Ok(());
         }
-        metrics::histogram!("messaging_log_batch_lines").record(lines.len() as f64);
+        metrics::histogram!("messaging_log_batch_lines", "consumer" => self.name).record(lines.len() as f64);
         let Err(error) = self.store_patiently(lines, self.options.attempts, stop).await? else { return Ok(()) };
         if lines.len() > 1 {
             warn!(error = error.message(), lines = lines.len(), "lines of the log cannot be stored together");
@@ -160,6 +165,7 @@ impl Collector {
                     metrics::counter!("messaging_log_collected_total", "consumer" => self.name)
                         .increment(lines.len() as u64);
                     if waits > 0 {
+                        meters::consumer_paused(self.name, false);
                         self.outbox.shared.health.set(&self.part(), Ok(format!("subscribed to {}", self.name)));
                     }
                     return Ok(Ok(()));
@@ -179,6 +185,7 @@ impl Collector {
             waits += 1;
             let delay = RECONNECT.delay(waits);
             warn!(error = error.message(), ?delay, "lines of the log are not stored; the broker keeps them");
+            meters::consumer_paused(self.name, true);
             self.outbox.shared.health.set(&self.part(), Err(format!("paused: {}", error.message())));
             if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return Err(Stopped);

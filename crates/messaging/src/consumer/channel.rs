@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use chrono::Utc;
 use futures_util::StreamExt as _;
 use lapin::{
     Channel,
@@ -98,6 +99,7 @@ impl<'a> Life<'a> {
             };
             match delivery {
                 Some(Ok(delivery)) => {
+                    self.count(&delivery);
                     let message = Message::read(delivery);
                     acks.received(message.tag);
                     let key = if without("key-lanes") { &message.tag.to_string() } else { &message.envelope.key };
@@ -127,6 +129,19 @@ impl<'a> Life<'a> {
             let _ = timeout(REQUEST_TIMEOUT, self.channel.close(200, "done".into())).await;
         }
         end
+    }
+}
+
+impl Life<'_> {
+    /// What was handed out before spent time in another hand: only the first delivery tells how long the way was.
+    fn count(&self, delivery: &Delivery) {
+        let meters = self.consumer.meters();
+        meters.received.increment(1);
+        if delivery.redelivered {
+            meters.redelivered.increment(1);
+        } else if let Some(sent_at) = Envelope::sent_at(&delivery.properties) {
+            meters.transit.record((Utc::now() - sent_at).to_std().unwrap_or_default().as_secs_f64());
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     Consumer,
     consumer::{acks::Acks, channel::Message, parking::Parked, transaction::Fate},
     error::{HandlerError, Verdict},
+    meters,
     mutants::without,
     retry::RECONNECT,
 };
@@ -116,7 +117,7 @@ impl Lane {
             };
             if error.verdict() == Verdict::Again && deadlocks < DEADLOCK_RETRIES {
                 deadlocks += 1;
-                metrics::counter!("messaging_deadlocks_total", "consumer" => self.consumer.name).increment(1);
+                self.consumer.meters().deadlocks.increment(1);
                 continue;
             }
             let parked = match error.verdict() {
@@ -133,8 +134,11 @@ impl Lane {
                 }
                 // The database or what the handler needs is away. Nothing is decided and no attempt is spent.
                 Err(error) => {
-                    let delay = self.consumer.state.pause.extend();
-                    warn!(consumer = self.consumer.name, error = error.message(), ?delay, "paused");
+                    // What fails in several lanes at once is one failure.
+                    if let Extended::By(delay) = self.consumer.state.pause.extend() {
+                        warn!(consumer = self.consumer.name, error = error.message(), ?delay, "paused");
+                    }
+                    meters::consumer_paused(self.consumer.name, true);
                     let part = self.consumer.part();
                     self.consumer.outbox.shared.health.set(&part, Err(format!("paused: {}", error.message())));
                 }
@@ -171,6 +175,7 @@ impl Lane {
 
     fn resume(&self) {
         if self.consumer.state.pause.clear() {
+            meters::consumer_paused(self.consumer.name, false);
             self.consumer.outbox.shared.health.set(&self.consumer.part(), Ok("subscribed".into()));
         }
     }
@@ -178,6 +183,20 @@ impl Lane {
 
 fn settled(messages: &[Message], fates: &[Fate]) -> Vec<u64> {
     messages.iter().zip(fates).filter(|(_, fate)| **fate != Fate::Behind).map(|(message, _)| message.tag).collect()
+}
+
+/// How long a pause still lasts, and who made it that long.
+pub(super) enum Extended {
+    By(Duration),
+    /// Another lane, just now.
+    Before(Duration),
+}
+
+impl Extended {
+    pub(super) fn delay(&self) -> Duration {
+        let (Self::By(delay) | Self::Before(delay)) = self;
+        *delay
+    }
 }
 
 /// A consumer that waits for something outside, with all its lanes.
@@ -205,16 +224,16 @@ impl Pause {
     }
 
     /// Longer each time, unless the pause was already made longer by another lane.
-    pub(super) fn extend(&self) -> Duration {
+    pub(super) fn extend(&self) -> Extended {
         let mut state = self.lock();
         let now = Instant::now();
         match state.1 {
-            Some(until) if until > now => until - now,
+            Some(until) if until > now => Extended::Before(until - now),
             _ => {
                 state.0 += 1;
                 let delay = RECONNECT.delay(state.0);
                 state.1 = Some(now + delay);
-                delay
+                Extended::By(delay)
             }
         }
     }

@@ -32,7 +32,7 @@ impl Consumer {
         lock_key(&mut tx, self.name, &envelope.producer, &envelope.key).await?;
         self.insert(&mut tx, message, "waiting", Some(delay.as_secs_f64()), Some(reason)).await?;
         tx.commit().await?;
-        metrics::counter!("messaging_parked_total", "consumer" => self.name).increment(1);
+        self.meters().parked.increment(1);
         warn!(
             consumer = self.name,
             event_type = envelope.event_type,
@@ -56,8 +56,7 @@ impl Consumer {
     }
 
     pub(super) fn announce_death(&self, envelope: &Envelope, reason: &str) {
-        metrics::counter!("messaging_dead_total", "consumer" => self.name, "type" => self.known(&envelope.event_type))
-            .increment(1);
+        self.meters().died(&envelope.event_type);
         error!(
             consumer = self.name,
             event_type = envelope.event_type,
@@ -66,11 +65,6 @@ impl Consumer {
             reason,
             "a message is dead"
         );
-    }
-
-    /// A foreign message can carry any type; a metric's label must not.
-    fn known(&self, event_type: &str) -> &'static str {
-        self.handlers.get_key_value(event_type).map_or("unknown", |(event_type, _)| *event_type)
     }
 
     /// Puts a message behind the parked one of its key, unless that has just left.
@@ -92,6 +86,7 @@ impl Consumer {
         }
         self.insert(&mut tx, message, "waiting", None, None).await?;
         tx.commit().await?;
+        self.meters().parked_behind.increment(1);
         Ok(Parked::Yes)
     }
 

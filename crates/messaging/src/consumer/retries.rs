@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -68,6 +69,7 @@ impl Consumer {
                 continue;
             }
             let _together = self.state.suspects.read().await;
+            self.meters().retries.increment(1);
             self.attempt(attempt).await?;
         }
         Ok(count)
@@ -128,10 +130,13 @@ impl Consumer {
         };
         match result {
             Ok(()) => {
-                metrics::counter!("messaging_handled_total", "consumer" => self.name).increment(1);
+                let age = (Utc::now() - attempt.envelope.occurred_at).to_std().unwrap_or_default();
+                self.meters().handled.increment(1);
+                self.meters().end_to_end.record(age.as_secs_f64());
                 info!(
                     consumer = self.name,
                     message_id = %attempt.envelope.message_id,
+                    trace_id = attempt.envelope.trace_id(),
                     attempt = attempt.envelope.attempt,
                     "a parked message was handled"
                 );
@@ -146,7 +151,7 @@ impl Consumer {
         let Envelope { producer, key, .. } = &attempt.envelope;
         if let Some(late) = self.readmit(&mut tx, &attempt.envelope).await? {
             let envelope = Envelope { late, ..attempt.envelope.clone() };
-            self.call(envelope, &attempt.payload, &mut tx).await?;
+            self.call(envelope, None, &attempt.payload, &mut tx).await?;
         }
         lock_key(&mut tx, self.name, producer, key).await?;
         let mine = sqlx::query!("delete from messaging.parked where id = $1 and lease = $2", attempt.id, attempt.lease)
@@ -168,7 +173,7 @@ impl Consumer {
         let exhausted = !unspent && made >= self.retry.max_attempts && !without("last-attempt");
         let dead = verdict == Verdict::Reject || exhausted;
         let reason = error.message();
-        let delay = if unspent { self.state.pause.extend() } else { self.retry.delay(made) };
+        let delay = if unspent { self.state.pause.extend().delay() } else { self.retry.delay(made) };
         let Envelope { producer, key, .. } = &attempt.envelope;
         let mut tx = self.outbox.begin().await?;
         lock_key(&mut tx, self.name, producer, key).await?;
@@ -189,7 +194,7 @@ impl Consumer {
             self.announce_death(&attempt.envelope, &reason);
             self.state.parked.notify_one();
         } else if mine {
-            metrics::counter!("messaging_retries_failed_total", "consumer" => self.name).increment(1);
+            self.meters().retries_failed.increment(1);
             warn!(
                 consumer = self.name,
                 message_id = %attempt.envelope.message_id,

@@ -9,7 +9,8 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::{
-    Consumer, Envelope, HandlerError, OutboxTransaction, consumer::channel::Message, context, mutants::without,
+    Consumer, Envelope, HandlerError, OutboxTransaction, consumer::channel::Message, context::spans, error::Verdict,
+    mutants::without,
 };
 
 /// What became of a message in a committed transaction.
@@ -56,7 +57,7 @@ impl Consumer {
                     .or_insert(admission.head.unwrap_or_default());
                 let envelope = Envelope { late: message.envelope.seq <= *head, ..message.envelope.clone() };
                 *head = envelope.seq.max(*head);
-                let handled = self.call(envelope, &message.payload, &mut tx).await;
+                let handled = self.call(envelope, Some(message.tag), &message.payload, &mut tx).await;
                 if handled.is_err() && without("atomic-effect") {
                     tx.commit().await?;
                     return Err(handled.err().unwrap_or_else(|| HandlerError::retry("unreachable")));
@@ -70,17 +71,22 @@ impl Consumer {
         Ok(fates)
     }
 
-    /// Calls the handler of one message inside the transaction, under its deadline, with panics caught.
+    /// Calls the handler of one message inside the transaction, under its deadline, with panics caught. A message that was parked has no
+    /// delivery tag.
     pub(super) async fn call(
         &self,
         envelope: Envelope,
+        tag: Option<u64>,
         payload: &[u8],
         tx: &mut OutboxTransaction,
     ) -> Result<(), HandlerError> {
-        let Some(handler) = self.handlers.get(envelope.event_type.as_str()) else {
+        let Some((event_type, handler)) = self.handlers.get_key_value(envelope.event_type.as_str()) else {
             return Err(HandlerError::reject(format!("no handler for {}", envelope.event_type)));
         };
-        let span = context::process_span(self.name, &envelope);
+        let queue = self.queue_of(&envelope);
+        let source =
+            spans::Source { consumer: self.name, queue: &queue, broker: self.broker.address(), delivery_tag: tag };
+        let span = spans::process(&source, &envelope, self.trace_mode);
         tx.set_envelope(envelope);
         let started = Instant::now();
         let handled = AssertUnwindSafe(handler.handle(payload, tx).instrument(span.clone())).catch_unwind();
@@ -91,15 +97,22 @@ impl Consumer {
                 Err(HandlerError::retry(format!("the handler took longer than {:?}", self.options.handler_deadline)))
             }
         };
-        metrics::histogram!("messaging_handler_duration_seconds", "consumer" => self.name)
-            .record(started.elapsed().as_secs_f64());
+        self.meters().called(event_type, started.elapsed());
         match &result {
-            Ok(()) => span.record("postrider.outcome", "handled"),
-            Err(error) => {
-                context::fail(&span, &error.message());
-                span.record("postrider.outcome", format!("{:?}", error.verdict()).to_lowercase())
+            Ok(()) => {
+                span.record("postrider.outcome", "handled");
             }
-        };
+            Err(error) => {
+                let outcome = match error.verdict() {
+                    Verdict::Again => "again",
+                    Verdict::Retry => "retry",
+                    Verdict::Reject => "reject",
+                    Verdict::Unavailable => "unavailable",
+                };
+                spans::fail(&span, outcome, &error.message());
+                span.record("postrider.outcome", outcome);
+            }
+        }
         result
     }
 
@@ -207,21 +220,22 @@ impl Consumer {
     }
 
     fn count(&self, messages: &[Message], fates: &[Fate]) {
-        let now = Utc::now();
+        let (meters, now) = (self.meters(), Utc::now());
+        let (mut handled, mut absorbed) = (0, 0);
         for (message, fate) in messages.iter().zip(fates) {
             match fate {
                 Fate::Handled => {
+                    handled += 1;
                     let age = (now - message.envelope.occurred_at).to_std().unwrap_or_default();
-                    metrics::counter!("messaging_handled_total", "consumer" => self.name).increment(1);
-                    metrics::histogram!("messaging_end_to_end_seconds", "consumer" => self.name)
-                        .record(age.as_secs_f64());
+                    meters.end_to_end.record(age.as_secs_f64());
                 }
-                Fate::Absorbed => {
-                    metrics::counter!("messaging_absorbed_total", "consumer" => self.name).increment(1);
-                }
+                Fate::Absorbed => absorbed += 1,
                 Fate::Behind => {}
             }
         }
+        meters.handled.increment(handled);
+        meters.absorbed.increment(absorbed);
+        meters.batch.record(f64::from(u32::try_from(messages.len()).unwrap_or(u32::MAX)));
     }
 }
 

@@ -47,8 +47,6 @@ pub(super) async fn hold(
     )
     .execute(&outbox.pool)
     .await?;
-    metrics::counter!("messaging_refused_total", "type" => envelope.event_type.clone(), "reason" => reason)
-        .increment(1);
     warn!(
         event_type = envelope.event_type,
         message_id = %envelope.message_id,

@@ -92,7 +92,9 @@ async fn measure(pool: &PgPool) -> Result<(), sqlx::Error> {
         r#"select coalesce(extract(epoch from now() - min(oldest.occurred_at)), 0)::float8 as "age!",
                   (select count(*) from messaging.outbox_hold) as "held!",
                   (select count(*) from messaging.parked where state = 'waiting') as "parked!",
-                  (select count(*) from messaging.parked where state = 'dead') as "dead!"
+                  (select count(*) from messaging.parked where state = 'dead') as "dead!",
+                  -- no more than that is counted: a long outage must not make this the slowest query
+                  (select count(*) from (select from messaging.outbox limit 10000) as pending) as "pending!"
            from messaging.relay_lane
            cross join lateral (
                select occurred_at from messaging.outbox where outbox.lane = relay_lane.lane order by position limit 1
@@ -101,9 +103,12 @@ async fn measure(pool: &PgPool) -> Result<(), sqlx::Error> {
     .fetch_one(pool)
     .await?;
     metrics::gauge!("messaging_outbox_oldest_age_seconds").set(row.age.max(0.0));
-    for (name, count) in
-        [("messaging_held_keys", row.held), ("messaging_parked", row.parked), ("messaging_dead_letters", row.dead)]
-    {
+    for (name, count) in [
+        ("messaging_outbox_pending", row.pending),
+        ("messaging_held_keys", row.held),
+        ("messaging_parked", row.parked),
+        ("messaging_dead_letters", row.dead),
+    ] {
         metrics::gauge!(name).set(count as f64);
     }
     Ok(())

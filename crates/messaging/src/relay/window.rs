@@ -7,6 +7,7 @@ use chrono::Utc;
 use crate::{
     Envelope, Outbox,
     context::TraceContext,
+    meters::Answers,
     mutants::without,
     publisher::{Answer, Outgoing},
     relay::{Progress, hold, lanes::Lease},
@@ -104,10 +105,6 @@ impl Window {
         self.size == 0
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.size
-    }
-
     pub(crate) fn events(&self) -> impl Iterator<Item = &PendingEvent> {
         self.lanes.values().flatten()
     }
@@ -134,16 +131,19 @@ impl Window {
 
     /// Takes the broker's answers to the last wave. What follows a refused event of the same key is left in the outbox.
     pub(crate) fn answer(&mut self, answers: &[Answer]) {
+        let mut counts = Answers::default();
         for (event, answer) in std::mem::take(&mut self.wave).into_iter().zip(answers) {
-            let event_type = event.outgoing.envelope.event_type.clone();
             match answer {
-                Answer::Published => self.settled.push(event),
+                Answer::Published => {
+                    counts.confirmed += 1;
+                    self.settled.push(event);
+                }
                 Answer::Unroutable if !event.required => {
-                    metrics::counter!("messaging_published_without_subscribers_total", "type" => event_type)
-                        .increment(1);
+                    counts.unheard += 1;
                     self.settled.push(event);
                 }
                 Answer::Unroutable | Answer::Nacked => {
+                    *(if *answer == Answer::Nacked { &mut counts.nacked } else { &mut counts.returned }) += 1;
                     if let Some(behind) = self.lanes.remove(&event.outgoing.envelope.key) {
                         self.left += behind.len();
                     }
@@ -151,6 +151,7 @@ impl Window {
                 }
             }
         }
+        counts.count();
     }
 
     /// Moves what was published to the journal and holds the keys of what was refused. Fenced: where the lease has moved on, nothing
@@ -170,10 +171,10 @@ impl Window {
             hold::release(outbox, lease, lane, key).await?;
         }
         let settled = if self.settled.is_empty() { 0 } else { settle(outbox, lease, &self.settled).await? };
-        let now = Utc::now();
+        let (now, dwells) = (Utc::now(), metrics::histogram!("messaging_dwell_seconds"));
         for event in &self.settled {
             let dwell = (now - event.outgoing.envelope.occurred_at).to_std().unwrap_or_default();
-            metrics::histogram!("messaging_dwell_seconds").record(dwell.as_secs_f64());
+            dwells.record(dwell.as_secs_f64());
         }
         metrics::counter!("messaging_published_total").increment(settled);
         Ok(Progress { published: usize::try_from(settled).unwrap_or_default(), held: self.refused.len(), left })

@@ -18,4 +18,5 @@ mod shutdown;
 mod support;
 mod topology;
 mod tracing_context;
+mod tracing_spans;
 mod working;

@@ -90,6 +90,19 @@ fn no_text_can_break_or_forge_a_json_line() {
 }
 
 #[test]
+fn a_line_outside_of_any_span_has_the_id_of_the_trace_that_it_names() {
+    let named = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let lines = logged(LogFormat::Json, "info", || {
+        tracing::warn!(trace_id = named, "of a message");
+        tracing::warn!(trace_id = "anything", "of nothing");
+    });
+    let lines = lines.lines();
+    assert_eq!(lines[0]["trace_id"], named);
+    assert!(lines[0].get("fields").is_none(), "{}", lines[0]);
+    assert!(lines[1].get("trace_id").is_none(), "{}", lines[1]);
+}
+
+#[test]
 fn human_lines_have_the_ids_too() {
     let mut ids = None;
     let log = logged(LogFormat::Human, "info", || {
@@ -149,4 +162,20 @@ fn a_panic_is_a_log_line_in_its_trace() {
     assert_eq!(lines[0]["fields"]["panic"], "no such luck");
     assert!(lines[0]["fields"]["location"].as_str().unwrap().contains("tests.rs"));
     assert_eq!(lines[0]["trace_id"].as_str().map(str::len), Some(32));
+}
+
+/// lapin reports a message that no queue took with all that is in it.
+#[test]
+fn the_content_of_returned_messages_is_neither_logged_nor_traced() {
+    let returned = || tracing::warn!(target: "lapin::returned_messages", "a message with an address in it");
+    let filter = crate::Options::default().log_filter().unwrap().to_string();
+    let lines = logged(LogFormat::Json, &filter, || {
+        returned();
+        tracing::warn!(target: "lapin::channel", "what else it says");
+    });
+    assert_eq!(lines.lines().len(), 1, "{}", lines.text());
+    let recording = crate::testing::Recording::start(1.0);
+    tracing::info_span!("send").in_scope(returned);
+    let spans = recording.spans();
+    assert!(spans.len() == 1 && spans[0].events.is_empty(), "{spans:?}");
 }

@@ -112,20 +112,3 @@ async fn a_collector_that_is_down_is_logged_once_and_once_when_it_is_back() {
     assert_eq!(log.matches("sent again").count(), 1, "{log}");
     assert_eq!(log.lines().count(), 2, "{log}");
 }
-
-#[test]
-fn a_caller_decides_whether_its_trace_is_recorded_and_the_ratio_whether_ours_are() {
-    use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
-    let sampled = |ratio: f64, caller: Option<TraceFlags>| {
-        let provider = provider(resource("test", "0"), ratio, None::<BatchSpanProcessor>);
-        let parent = caller.map_or_else(Context::new, |flags| {
-            let caller = SpanContext::new(TraceId::from(7), SpanId::from(7), flags, true, TraceState::NONE);
-            Context::new().with_remote_span_context(caller)
-        });
-        let span = provider.tracer("test").start_with_context("work", &parent);
-        opentelemetry::trace::Span::span_context(&span).is_sampled()
-    };
-    assert!(sampled(1.0, None) && !sampled(0.0, None));
-    assert!(sampled(0.0, Some(TraceFlags::SAMPLED)));
-    assert!(!sampled(1.0, Some(TraceFlags::NOT_SAMPLED)));
-}

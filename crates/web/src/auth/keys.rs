@@ -13,6 +13,8 @@ use jsonwebtoken::{
 };
 use tokio::sync::Mutex;
 
+use crate::client;
+
 /// Between two requests to the address, whatever tokens come in: made-up key ids must not become a flood.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Keys older than this are renewed beside the request that finds them old.
@@ -130,7 +132,7 @@ impl Remote {
     async fn fetch(&self) -> Result<JwkSet, FetchError> {
         // Made anew: requests are minutes apart, and a pooled connection would belong to the worker that opened it.
         let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-        let mut response = client.get(&self.url).send().await?.error_for_status()?;
+        let mut response = client::get(&client, &self.url).await?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             body.extend_from_slice(&chunk);

@@ -136,6 +136,39 @@ async fn operator_routes_are_for_operators() {
 }
 
 #[tokio::test]
+async fn fetching_the_keys_is_a_part_of_the_trace_of_the_request_that_needs_them() {
+    let set = JwkSet { keys: vec![public(1, "one")] };
+    let users = start_with(options(), Readiness::new(), move |config| {
+        let set = set.clone();
+        let answer = move || {
+            let set = set.clone();
+            async move { actix_web::HttpResponse::Ok().json(set) }
+        };
+        config.route("/.well-known/jwks.json", actix_web::web::get().to(answer));
+    });
+    let app = start(Verifier::from_jwks_url(users.url("/.well-known/jwks.json?secret=s3cr3t")));
+    let answer = ask(&app, "/me", &sign(&claims())).await;
+    let trace_id = answer.header("traceparent").split('-').nth(1).unwrap().to_owned();
+
+    let found = || telemetry::testing::spans_of(&trace_id);
+    let named = |name: &str| found().into_iter().find(|span| span.name == name);
+    // The span of the request ends with the last byte of its answer, which may be after the client has it.
+    while named("GET /me").is_none() || named("GET /.well-known/jwks.json").is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let (request, fetch, served) =
+        (named("GET /me").unwrap(), named("GET").unwrap(), named("GET /.well-known/jwks.json").unwrap());
+    assert_eq!(fetch.parent_span_id, request.span_context.span_id());
+    assert_eq!(served.parent_span_id, fetch.span_context.span_id());
+    assert_eq!(fetch.span_kind, opentelemetry::trace::SpanKind::Client);
+    let attributes = format!("{:?}", fetch.attributes);
+    for expected in ["http.request.method", "http.response.status_code", "server.address", "127.0.0.1", "server.port"] {
+        assert!(attributes.contains(expected), "{expected} is missing in {attributes}");
+    }
+    assert!(!attributes.contains("s3cr3t"), "{attributes}");
+}
+
+#[tokio::test]
 async fn keys_come_from_the_users_service_and_stay_when_it_goes() {
     let set = JwkSet { keys: vec![public(1, "one")] };
     let users = start_with(options(), Readiness::new(), move |config| {

@@ -53,6 +53,8 @@ async fn the_span_says_what_was_asked_and_how_it_ended() {
     assert_eq!(attribute(span, "http.response.status_code"), Some(400.into()));
     assert_eq!(attribute(span, "url.path"), Some("/things/7".into()));
     assert_eq!(attribute(span, "url.scheme"), Some("http".into()));
+    assert_eq!(attribute(span, "server.address"), Some("x".into()));
+    assert_eq!(attribute(span, "network.protocol.version"), Some("1.1".into()));
     assert_eq!(span.status, Status::Unset, "a client's mistake is no error of the server");
     assert_eq!(attribute(span, "error.type"), None);
 

@@ -12,12 +12,18 @@ use super::{
     pages,
     store::{Mail, Store},
 };
-use crate::http_server::{Ask, Reply, json, reply, text};
+use crate::{
+    http_server::{Ask, Reply, json, reply, text},
+    look,
+};
 
 const LIST_DEFAULT: usize = 50;
 const SNIPPET_MAX_CHARS: usize = 250;
 
 pub(super) fn answer(store: &Store, ask: &Ask) -> Reply {
+    if let Some(asset) = look::shared_asset(ask) {
+        return asset;
+    }
     let path: Vec<&str> = ask.path.iter().map(String::as_str).collect();
     match (&ask.method, path.as_slice()) {
         (&Method::GET, []) => pages::list(&store.all()),

@@ -3,16 +3,12 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use super::store::Mail;
-use crate::http_server::{Reply, escape, html, page};
+use crate::{
+    http_server::{Reply, escape, html},
+    look::Page,
+};
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c2733;background:#fff}\
- h1{font-size:1.3rem}a{color:#0b62c4;text-decoration:none}a:hover{text-decoration:underline}\
- table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.45rem .6rem;border-bottom:1px solid #e3e8ee;vertical-align:top}\
- th{font-weight:600;color:#5a6b7d;font-size:.85rem}.muted{color:#5a6b7d}dl{display:grid;grid-template-columns:7rem 1fr;gap:.2rem .8rem}\
- dt{color:#5a6b7d}dd{margin:0;overflow-wrap:anywhere}pre{background:#f5f7f9;padding:1rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}\
- iframe{width:100%;height:34rem;border:1px solid #d5dce3;border-radius:4px;background:#fff}\
- @media(prefers-color-scheme:dark){body{background:#14191f;color:#dde5ed}a{color:#6cb1ff}td,th{border-color:#2a333d}pre{background:#1d242c}\
- .muted,th,dt{color:#93a3b3}}";
+const NAVIGATION: &[(&str, &str)] = &[("/", "Mailbox")];
 
 /// The mail's own HTML runs no script, loads nothing from anywhere, and opens links beside the page.
 const PART_POLICY: &str =
@@ -24,7 +20,7 @@ pub(super) fn list(mails: &[Arc<Mail>]) -> Reply {
     for mail in mails.iter().rev() {
         let _ = write!(
             rows,
-            "<tr><td class=muted>{}</td><td>{}</td><td><a href=\"/view/{}\">{}</a></td></tr>",
+            "<tr><td class=\"when muted\">{}</td><td>{}</td><td><a href=\"/view/{}\">{}</a></td></tr>",
             escape(&mail.received_text()),
             escape(&mail.to.join(", ")),
             escape(&mail.id),
@@ -36,7 +32,9 @@ pub(super) fn list(mails: &[Arc<Mail>]) -> Reply {
     } else {
         format!("<table><tr><th>Received</th><th>To</th><th>Subject</th></tr>{rows}</table>")
     };
-    page(document("Mailbox", "<meta http-equiv=refresh content=5>", &format!("<h1>Mailbox</h1>{table}")))
+    let body = format!("<div class=mail><h1>Mailbox</h1><div class=wide>{table}</div></div>");
+    Page { title: "Mailbox", navigation: NAVIGATION, here: "/", refresh_seconds: Some(5), body, ..Page::default() }
+        .reply()
 }
 
 pub(super) fn mail(mail: &Mail) -> Reply {
@@ -62,12 +60,12 @@ pub(super) fn mail(mail: &Mail) -> Reply {
         )
     };
     let body = format!(
-        "<p><a href=\"/\">← Mailbox</a></p><h1>{}</h1><dl>{fields}</dl>{html}<h2>Text</h2><pre>{}</pre>\
-         <p><a href=\"/api/v1/message/{id}/raw\">Source</a></p>",
+        "<div class=mail><h1>{}</h1><dl>{fields}</dl>{html}<h2>Text</h2><pre>{}</pre>\
+         <p><a href=\"/api/v1/message/{id}/raw\">Source</a></p></div>",
         escape(&subject),
         with_links(&mail.text()),
     );
-    page(document(&subject, "", &body))
+    Page { title: &subject, navigation: NAVIGATION, body, ..Page::default() }.reply()
 }
 
 pub(super) fn html_part(mail: &Mail) -> Reply {
@@ -96,14 +94,6 @@ fn with_links(text: &str) -> String {
 
 fn or(text: &str, fallback: &str) -> String {
     if text.trim().is_empty() { fallback.to_owned() } else { text.to_owned() }
-}
-
-fn document(title: &str, head: &str, body: &str) -> String {
-    format!(
-        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">{head}\
-         <title>{}</title><style>{STYLE}</style></head><body>{body}</body></html>",
-        escape(title)
-    )
 }
 
 #[cfg(test)]

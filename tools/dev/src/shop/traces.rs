@@ -10,10 +10,11 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::{Shop, eventually};
-use crate::http;
+use crate::{endpoint, http};
 
 /// Spans are sent in batches, some seconds apart.
 const PATIENCE: Duration = Duration::from_secs(40);
+const LIST_MAX: usize = 1_000;
 
 /// One thing that was done.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Span {
     pub kind: String,
     /// More about it.
     pub tags: BTreeMap<String, Value>,
+    /// The trace and the id of each span that it is related to without being part of it.
+    pub links: Vec<(String, String)>,
     started_us: u64,
     duration: Duration,
 }
@@ -37,8 +40,26 @@ pub struct Span {
 /// Everything that came of one request.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
+    /// Its id.
+    pub id: String,
     /// In the order of their beginning.
     pub spans: Vec<Span>,
+}
+
+impl Span {
+    /// Whether this is a statement of SQL.
+    #[must_use]
+    pub fn is_statement(&self) -> bool {
+        self.tags.contains_key("db.system.name")
+    }
+
+    /// A tag as text; empty when there is none.
+    #[must_use]
+    pub fn tag(&self, name: &str) -> String {
+        self.tags
+            .get(name)
+            .map_or_else(String::new, |value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    }
 }
 
 impl Shop {
@@ -58,6 +79,17 @@ impl Shop {
             return Ok(Trace::default());
         }
         Ok(Trace::parse(&answer.json()?["data"][0]))
+    }
+
+    /// The newest traces that have a span of this name of a service.
+    ///
+    /// # Errors
+    /// When the traces do not answer.
+    pub async fn traces_with(&self, service: &str, span: &str) -> Result<Vec<Trace>> {
+        let (service, span) = (endpoint::encode(service), endpoint::encode(span));
+        let path = format!("/api/traces?service={service}&operation={span}&limit={LIST_MAX}&lookback=1h");
+        let list = http::get_json(self.traces, &path).await?;
+        Ok(list["data"].as_array().into_iter().flatten().map(Trace::parse).collect())
     }
 
     /// Waits until a trace is in one piece and `whole` says that nothing is missing.
@@ -88,8 +120,9 @@ impl Trace {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let mut spans: Vec<Span> = Vec::new();
         for span in trace["spans"].as_array().into_iter().flatten() {
-            let references = span["references"].as_array().into_iter().flatten();
-            let mut parents = references.filter(|reference| reference["refType"] == "CHILD_OF");
+            let references = || span["references"].as_array().into_iter().flatten();
+            let mut parents = references().filter(|reference| reference["refType"] == "CHILD_OF");
+            let links = references().filter(|reference| reference["refType"] == "FOLLOWS_FROM");
             let tags = span["tags"].as_array().into_iter().flatten();
             let tags: BTreeMap<_, _> = tags.map(|tag| (text(&tag["key"]), tag["value"].clone())).collect();
             spans.push(Span {
@@ -97,6 +130,7 @@ impl Trace {
                 parent: parents.next().map(|parent| text(&parent["spanID"])),
                 name: text(&span["operationName"]),
                 service: text(&trace["processes"][text(&span["processID"])]["serviceName"]),
+                links: links.map(|link| (text(&link["traceID"]), text(&link["spanID"]))).collect(),
                 kind: tags.get("span.kind").map(text).unwrap_or_default(),
                 tags,
                 started_us: span["startTime"].as_u64().unwrap_or_default(),
@@ -104,7 +138,7 @@ impl Trace {
             });
         }
         spans.sort_by_key(|span| span.started_us);
-        Self { spans }
+        Self { id: text(&trace["traceID"]), spans }
     }
 
     /// The services that took part.
@@ -147,10 +181,10 @@ impl Trace {
     }
 }
 
-/// An indented tree, one line a span.
+/// An indented tree, one line a span. Statements are left out: they are most of a trace.
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (depth, span) in self.tree() {
+        for (depth, span) in self.tree().into_iter().filter(|(_, span)| !span.is_statement()) {
             let what = format!("{}{}", "  ".repeat(depth), span.name);
             let ms = span.duration.as_secs_f64() * 1000.0;
             writeln!(f, "{what:62} {:14} {:9} {ms:>9.2} ms", span.service, span.kind)?;

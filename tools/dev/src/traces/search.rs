@@ -1,4 +1,5 @@
-//! Finds traces, with the parameters of Jaeger's `/api/traces`.
+//! Finds traces, with the parameters of Jaeger's `/api/traces`; and those of the search page, which are easier to write by hand:
+//! `tags` may also be `name=value name="other value"`, and `errors=true` is short for the tag `error=true`.
 
 use std::{
     collections::BTreeMap,
@@ -6,10 +7,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::store::{Span, Status};
+use super::{
+    jaeger,
+    store::{Span, Status},
+};
 use crate::http_server::Ask;
 
-const LIMIT_DEFAULT: usize = 20;
+/// Jaeger's.
+const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1500;
 
 /// A trace is found when one of its spans has all of this.
@@ -42,18 +47,33 @@ impl Search {
             None => time("lookback")?.map(|lookback| now_ns().saturating_sub(lookback)),
             start => start,
         };
+        let (min_ns, max_ns) = (time("minDuration")?, time("maxDuration")?);
+        if let (Some(min), Some(max)) = (min_ns, max_ns)
+            && min > max
+        {
+            return Err("maxDuration: it must not be less than minDuration".to_owned());
+        }
+        let mut tags = tags(ask)?;
+        if ask.query("errors").is_some_and(|errors| errors != "false") {
+            tags.insert("error".to_owned(), "true".to_owned());
+        }
         Ok(Self {
             service: ask.query("service").map(str::to_owned),
             operation: ask.query("operation").filter(|operation| *operation != "all").map(str::to_owned),
-            tags: tags(ask)?,
+            tags,
             after_ns,
             before_ns: micros(number("end")?),
-            min_ns: time("minDuration")?,
-            max_ns: time("maxDuration")?,
+            min_ns,
+            max_ns,
             limit: number("limit")?
                 .map_or(LIMIT_DEFAULT, |limit| usize::try_from(limit).unwrap_or(LIMIT_MAX))
                 .min(LIMIT_MAX),
         })
+    }
+
+    /// The same, for at most so many traces, whatever was asked for.
+    pub(super) fn limited(self, limit: usize) -> Self {
+        Self { limit, ..self }
     }
 
     /// The traces that are found, as many as are wanted, in the given order.
@@ -73,23 +93,61 @@ impl Search {
     }
 }
 
+/// As in Jaeger, a tag is an attribute of the span, of its process, of one of its events, or what OpenTelemetry has a field for.
 fn has_tag(span: &Span, name: &str, value: &str) -> bool {
     if name == "error" {
-        return matches!(span.status, Status::Error(_)) == (value == "true");
+        return span.failed() == (value == "true");
     }
-    let all = span.attributes.iter().chain(&span.resource.attributes);
-    all.into_iter().any(|(key, found)| key == name && found.text() == value)
+    let events = span.events.iter().flat_map(|event| &event.attributes);
+    let mut all = span.attributes.iter().chain(&span.resource.attributes).chain(events);
+    all.any(|(key, found)| key == name && found.text() == value) || field(span, name).is_some_and(|text| text == value)
 }
 
-/// `tags={"name":"value"}` and any number of `tag=name:value`.
+fn field<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
+    match (name, &span.status) {
+        ("span.kind", _) => jaeger::kind(span.kind),
+        ("otel.scope.name", _) => Some(&span.scope),
+        ("otel.status_code", Status::Ok) => Some("OK"),
+        ("otel.status_code", Status::Error(_)) => Some("ERROR"),
+        ("otel.status_description", Status::Error(reason)) => Some(reason),
+        _ => None,
+    }
+}
+
+/// `tags={"name":"value"}` or `tags=name=value …`, and any number of `tag=name:value`.
 fn tags(ask: &Ask) -> Result<BTreeMap<String, String>, String> {
-    let mut tags: BTreeMap<String, String> = match ask.query("tags") {
-        Some(text) => serde_json::from_str(text).map_err(|_| "tags: not a JSON object of strings".to_owned())?,
+    let mut tags: BTreeMap<String, String> = match ask.query("tags").map(str::trim) {
+        Some(text) if text.starts_with('{') => serde_json::from_str::<BTreeMap<String, serde_json::Value>>(text)
+            .map_err(|_| "tags: not a JSON object".to_owned())?
+            .into_iter()
+            .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .collect(),
+        Some(text) => written_tags(text)?,
         None => BTreeMap::new(),
     };
     for (_, pair) in ask.query.iter().filter(|(name, _)| name == "tag") {
         let (name, value) = pair.split_once(':').ok_or_else(|| format!("tag: {pair} is not name:value"))?;
         tags.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(tags)
+}
+
+/// Pairs with spaces between them; a value with spaces stands in double quotes.
+fn written_tags(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut tags = BTreeMap::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let unclear = || format!("tags: {rest} is not name=value");
+        let (name, tail) = rest.split_once('=').ok_or_else(unclear)?;
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(unclear());
+        }
+        let (value, tail) = match tail.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').ok_or_else(|| format!("tags: a quote of {name} is not closed"))?,
+            None => tail.split_once(char::is_whitespace).unwrap_or((tail, "")),
+        };
+        tags.insert(name.to_owned(), value.to_owned());
+        rest = tail.trim_start();
     }
     Ok(tags)
 }
@@ -119,7 +177,7 @@ fn now_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traces::store::{Value, tests::span};
+    use crate::traces::store::{Kind, Value, tests::span};
     use hyper::{Method, body::Bytes};
 
     fn search(query: &[(&str, &str)]) -> Result<Search, String> {
@@ -143,6 +201,9 @@ mod tests {
     fn a_trace_is_found_by_what_one_of_its_spans_has() {
         let mut child = span("1", "b", "a", "inner", 2_000, 5_000);
         child.attributes.push(("http.route".to_owned(), Value::Text("/users".to_owned())));
+        child.attributes.push(("note".to_owned(), Value::Text("two words".to_owned())));
+        child.attributes.push(("code".to_owned(), Value::Int(550)));
+        child.kind = Kind::Client;
         child.status = Status::Error("no".to_owned());
         let traces = || vec![vec![Arc::new(span("1", "a", "", "POST /users", 1_000, 9_000)), Arc::new(child.clone())]];
         let found = |query: &[(&str, &str)]| search(query).unwrap().run(traces()).len();
@@ -150,6 +211,9 @@ mod tests {
             &[("service", "users")] as &[_],
             &[("service", "users"), ("operation", "inner"), ("tags", r#"{"http.route":"/users","error":"true"}"#)],
             &[("tag", "http.route:/users")],
+            &[("tags", "http.route=/users error=true")],
+            &[("tags", r#"note="two words""#), ("errors", "true")],
+            &[("tags", r#"{"code":550,"span.kind":"client"}"#)],
             &[("start", "1"), ("end", "1")],
             &[("minDuration", "8us")],
             &[("service", "users"), ("operation", "")],
@@ -164,6 +228,8 @@ mod tests {
             &[("start", "3")],
             &[("maxDuration", "2us")],
             &[("limit", "0")],
+            &[("errors", "true"), ("operation", "POST /users")],
+            &[("tags", "span.kind=server")],
         ] {
             assert_eq!(found(query), 0, "{query:?}");
         }
@@ -171,9 +237,16 @@ mod tests {
 
     #[test]
     fn parameters_that_make_no_sense_are_named() {
-        for (name, value) in
-            [("limit", "many"), ("lookback", "long"), ("tags", "error"), ("tag", "error"), ("minDuration", "5")]
-        {
+        for (name, value) in [
+            ("limit", "many"),
+            ("lookback", "long"),
+            ("tags", "error"),
+            ("tags", "a b=c"),
+            ("tags", "a=\"b"),
+            ("tags", "{"),
+            ("tag", "error"),
+            ("minDuration", "5"),
+        ] {
             assert!(search(&[(name, value)]).unwrap_err().starts_with(name), "{name}");
         }
     }

@@ -124,6 +124,23 @@ impl Span {
         self.end_ns.saturating_sub(self.start_ns)
     }
 
+    /// Whether it ended badly.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        matches!(self.status, Status::Error(_))
+    }
+
+    /// An attribute by name, as text.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        self.attribute(name).map(Value::text)
+    }
+
+    /// Whether it is one statement of a database's client.
+    pub(super) fn is_sql(&self) -> bool {
+        let of_database = |name: &str| name.starts_with("db.");
+        self.kind == Kind::Client && self.attributes.iter().any(|(name, _)| of_database(name))
+    }
+
     /// An attribute by name.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&Value> {
@@ -176,11 +193,31 @@ impl Store {
         Some(in_order(spans))
     }
 
-    /// Every trace, that with the latest arrival first.
+    /// Every trace, that which began last first.
     pub(super) fn traces(&self) -> Vec<Vec<Arc<Span>>> {
-        let traces = self.lock();
-        let newest_first = traces.order.iter().rev().filter_map(|id| traces.by_id.get(id));
-        newest_first.map(|trace| in_order(trace.spans.clone())).collect()
+        let all: Vec<_> = self.lock().by_id.values().map(|trace| trace.spans.clone()).collect();
+        let mut traces: Vec<_> = all.into_iter().map(in_order).collect();
+        traces.sort_by_key(|spans| std::cmp::Reverse(spans.first().map(|span| (span.start_ns, span.trace_id.clone()))));
+        traces
+    }
+
+    /// The spans, of any trace, that link to those of one: by the id of the span that they link to.
+    pub(super) fn links_to(&self, trace: &str) -> HashMap<String, Vec<Arc<Span>>> {
+        let mut found: HashMap<String, Vec<Arc<Span>>> = HashMap::new();
+        for span in self.lock().by_id.values().flat_map(|trace| &trace.spans) {
+            for (_, linked) in span.links.iter().filter(|(linked, _)| linked == trace) {
+                found.entry(linked.clone()).or_default().push(Arc::clone(span));
+            }
+        }
+        for linking in found.values_mut() {
+            linking.sort_by_key(|span| span.start_ns);
+        }
+        found
+    }
+
+    /// One span, if it is here.
+    pub(super) fn span(&self, trace: &str, id: &str) -> Option<Arc<Span>> {
+        self.lock().by_id.get(trace)?.spans.iter().find(|span| span.span_id == id).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Traces> {
@@ -191,28 +228,6 @@ impl Store {
 fn in_order(mut spans: Vec<Arc<Span>>) -> Vec<Arc<Span>> {
     spans.sort_by_key(|span| (span.start_ns, std::cmp::Reverse(span.end_ns)));
     spans
-}
-
-/// The spans of a trace as a tree, depth first: each with its depth. A span whose parent is not there is a root.
-pub(super) fn tree(spans: &[Arc<Span>]) -> Vec<(usize, &Arc<Span>)> {
-    let mut children: HashMap<Option<&str>, Vec<&Arc<Span>>> = HashMap::new();
-    for span in spans {
-        let parent = span
-            .parent_id
-            .as_deref()
-            .filter(|parent| *parent != span.span_id && spans.iter().any(|other| other.span_id == *parent));
-        children.entry(parent).or_default().push(span);
-    }
-    let mut open: Vec<(usize, &Arc<Span>)> =
-        children.remove(&None).into_iter().flatten().rev().map(|root| (0, root)).collect();
-    let mut tree = Vec::with_capacity(spans.len());
-    while let Some((depth, span)) = open.pop() {
-        tree.push((depth, span));
-        open.extend(
-            children.remove(&Some(span.span_id.as_str())).into_iter().flatten().rev().map(|child| (depth + 1, child)),
-        );
-    }
-    tree
 }
 
 #[cfg(test)]
@@ -259,17 +274,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_tree_is_depth_first_and_orphans_are_roots() {
-        let spans: Vec<_> = [
-            span("1", "root", "", "root", 0, 100),
-            span("1", "b", "root", "b", 20, 30),
-            span("1", "c", "b", "c", 21, 22),
-            span("1", "d", "root", "d", 40, 50),
-            span("1", "orphan", "missing", "orphan", 60, 70),
-        ]
-        .map(Arc::new)
-        .into();
-        let tree: Vec<_> = tree(&spans).into_iter().map(|(depth, span)| (depth, span.name.as_str())).collect();
-        assert_eq!(tree, [(0, "root"), (1, "b"), (2, "c"), (1, "d"), (0, "orphan")]);
+    fn a_link_is_found_from_its_other_end() {
+        let store = Store::default();
+        let mut window = span("2", "w", "", "send events", 5, 9);
+        window.links = vec![(format!("{:0>32}", 1), "a".to_owned()), (format!("{:0>32}", 3), "x".to_owned())];
+        store.add(span("1", "a", "", "create", 1, 2), 10);
+        store.add(window, 10);
+        let links = store.links_to(&format!("{:0>32}", 1));
+        assert_eq!(links.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(links["a"].iter().map(|span| span.name.as_str()).collect::<Vec<_>>(), ["send events"]);
     }
 }

@@ -6,10 +6,14 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod access_log;
+mod canaries;
 mod deadlines;
 mod orders;
 mod registration;
 mod rush;
+mod scene;
+mod signals;
+mod traces;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -35,10 +39,28 @@ async fn the_shop_works_whatever_dies_on_the_way() {
 }
 
 #[tokio::test]
+async fn telemetry_shows_everything_that_happens_and_nothing_personal() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let mut options = patient(options("telemetry"));
+    for service in Stack::services() {
+        options = options.setting(service, "LOG_FORMAT", "json");
+    }
+    let mut stack = start(options).await;
+    traces::all(&mut stack).await;
+    canaries::all(&stack).await;
+    signals::all(&mut stack).await;
+    stack.stop(true).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_rush_for_the_last_goods_sells_each_once() {
     let _one = ONE_AT_A_TIME.lock().await;
     let mut options = options("rush");
     options.replicas = 2;
+    for service in Stack::services() {
+        // Nobody looks at a thousand traces to the last statement.
+        options = options.setting(service, "TRACES_SQL", false);
+    }
     let stack = start(patient(options)).await;
     rush::a_thousand_orders_for_a_hundred_goods(&stack).await;
     stack.stop(true).await.unwrap();

@@ -50,7 +50,7 @@ async fn a_registration_leads_to_a_mail_with_a_working_link(stack: &Stack) -> St
 /// From the request to the SMTP conversation, parent to child.
 async fn everything_about_it_is_one_connected_trace(stack: &Stack, id: &str) {
     fn smtp(trace: &Trace) -> Option<&dev::shop::Span> {
-        trace.spans.iter().find(|span| span.service == "notifications" && span.kind == "client")
+        trace.spans.iter().find(|span| span.service == "notifications" && span.name == "smtp send")
     }
     let trace = stack.shop().whole_trace(id, |trace| smtp(trace).is_some()).await.unwrap();
     let roots: Vec<_> = trace.spans.iter().filter(|span| span.parent.is_none()).collect();

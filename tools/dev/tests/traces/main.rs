@@ -1,12 +1,15 @@
-//! The trace backend through its doors: OTLP/gRPC as an exporter speaks it, and Jaeger's query API.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! The trace backend through its doors: OTLP/gRPC as an exporter speaks it, Jaeger's query API, and the pages.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod browser;
+mod spans;
+mod webdriver;
 
 use dev::traces::TraceStore;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{ExportTraceServiceRequest, trace_service_client::TraceServiceClient},
-    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
-    resource::v1::Resource,
-    trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span},
+    common::v1::any_value::Value,
+    trace::v1::{Span, Status, span},
 };
 use serde_json::{Value as Json, json};
 use tokio::{
@@ -14,25 +17,10 @@ use tokio::{
     net::TcpStream,
 };
 
+use spans::{attribute, spans_of};
+
 const TRACE: [u8; 16] = [0x0a; 16];
 const TRACE_ID: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
-
-fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
-}
-
-fn spans_of(service: &str, spans: Vec<Span>) -> ResourceSpans {
-    let resource = Resource {
-        attributes: vec![
-            attribute("service.name", Value::StringValue(service.to_owned())),
-            attribute("service.version", Value::StringValue("0.1.0".to_owned())),
-        ],
-        ..Resource::default()
-    };
-    let scope = InstrumentationScope { name: "test".to_owned(), ..InstrumentationScope::default() };
-    let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }];
-    ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() }
-}
 
 fn span(id: u8, parent: u8, name: &str, kind: span::SpanKind, start_us: u64, end_us: u64) -> Span {
     Span {
@@ -65,10 +53,8 @@ async fn with_a_trace() -> TraceStore {
     let mut mail = span(2, 1, "send mail", span::SpanKind::Client, 1_010_000, 1_050_000);
     mail.status = Some(Status { message: "550 <nobody>".to_owned(), code: 2 });
     mail.links = vec![span::Link { trace_id: vec![0x0b; 16], span_id: vec![9; 8], ..span::Link::default() }];
-    let mut client = TraceServiceClient::connect(format!("http://{}", traces.otlp_addr())).await.unwrap();
     for group in [spans_of("notifications", vec![mail]), spans_of("users", vec![root])] {
-        let sent = client.export(ExportTraceServiceRequest { resource_spans: vec![group] }).await.unwrap();
-        assert!(sent.into_inner().partial_success.is_none());
+        spans::send(&traces, vec![group]).await;
     }
     traces
 }
@@ -158,14 +144,33 @@ async fn traces_are_found_by_service_and_what_is_missing_is_said() {
 async fn a_person_sees_a_list_and_a_waterfall() {
     let traces = with_a_trace().await;
     let (_, list) = get(&traces, "/").await;
-    assert!(list.contains(&format!("<a href=\"/trace/{TRACE_ID}\">POST /users</a>")), "{list}");
+    assert!(list.contains(&format!("href=\"/trace/{TRACE_ID}\">POST /users</a>")), "{list}");
     let (status, page) = get(&traces, &format!("/trace/{TRACE_ID}")).await;
     assert_eq!(status, 200);
-    assert!(page.contains("send mail") && page.contains("40.00 ms"), "{page}");
+    assert!(page.contains("send mail") && page.contains("40.0 ms"), "{page}");
     assert!(page.contains("550 &lt;nobody&gt;"), "what is sent is shown as text: {page}");
     // It begins after 10 of 50 ms and takes 40.
-    assert!(page.contains("left:20.000%;width:80.000%"), "{page}");
+    assert!(page.contains("x=\"20.000%\" y=7 width=\"80.000%\""), "{page}");
     assert_eq!(get(&traces, "/trace/123").await.0, 404);
+    let (status, refused) = get(&traces, "/search?minDuration=%3Cb%3Elong").await;
+    assert_eq!(status, 400);
+    assert!(refused.contains("minDuration: &lt;b&gt;long is not a duration"), "{refused}");
+}
+
+#[tokio::test]
+async fn dependencies_are_those_of_jaeger() {
+    let traces = with_a_trace().await;
+    let found = data(&traces, "/api/dependencies?endTs=5000&lookback=5000").await;
+    assert_eq!(found, json!([{ "parent": "users", "child": "notifications", "callCount": 1 }]));
+    assert_eq!(
+        data(&traces, "/api/dependencies?endTs=5000&lookback=10").await,
+        json!([]),
+        "the trace is from 1 s after 1970"
+    );
+    assert_eq!(data(&traces, "/api/dependencies").await, json!([]), "a day until now");
+    assert_eq!(get(&traces, "/api/dependencies?endTs=soon").await.0, 400);
+    assert_eq!(get(&traces, "/api/operations").await.0, 400, "the service is required");
+    assert_eq!(data(&traces, "/api/operations?service=users&spanKind=client").await, json!([]));
 }
 
 #[tokio::test]

@@ -1,0 +1,36 @@
+//! `plan.json`: what the run was to be, as far as the checker needs it. Whoever makes runs keeps more in the same file.
+
+use serde::{Deserialize, Serialize};
+
+/// What the run was to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What everything random was drawn from.
+    pub seed: u64,
+    /// Addresses of accounts that were there without a request: the first operator's.
+    #[serde(default)]
+    pub accounts: Vec<String>,
+    /// Ids of the messages that were made to fail: exactly these are parked in the end.
+    #[serde(default)]
+    pub poisons: Vec<String>,
+    /// What must have happened, so that a run in which nothing happened does not pass.
+    pub floors: Floors,
+    /// No fault was planned: then nothing is delivered twice, and no request is unclear.
+    #[serde(default)]
+    pub quiet: bool,
+}
+
+/// The least that must have happened. There is no default: a plan says what it was for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Floors {
+    /// Share of the requests outside of all faults that got a definite answer at once.
+    pub acknowledged: f64,
+    /// Orders that were confirmed.
+    pub confirmed: u64,
+    /// Requests whose first answer was lost and that were acknowledged in the end.
+    pub recovered: u64,
+    /// Messages that were published or delivered again.
+    pub absorbed: u64,
+    /// Faults, each with evidence that it bit.
+    pub faults: u64,
+}
