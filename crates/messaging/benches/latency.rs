@@ -13,7 +13,7 @@ use lapin::{
 };
 use messaging::{
     Audience, Consumer, Event, Handler, HandlerError, OutboxTransaction, Relay,
-    topology::{Service, Subscription},
+    topology::{Feed, Service, Subscription},
 };
 use sqlx::PgPool;
 use testkit::Stage;
@@ -58,6 +58,7 @@ async fn main() {
         name: "bench".into(),
         subscriptions: vec![Subscription {
             consumer: "bench".into(),
+            feed: Feed::Events,
             types: [Tick::TYPE.to_owned()].into(),
             ordered: true,
             partitions: 1,

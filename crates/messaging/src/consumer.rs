@@ -9,7 +9,7 @@ mod lane;
 mod net;
 pub(crate) mod parking;
 mod retries;
-mod transaction;
+pub(crate) mod transaction;
 
 use std::{
     borrow::Cow,
@@ -26,10 +26,11 @@ use uuid::Uuid;
 use crate::{
     Broker, Envelope, Error, Event, Handler, Outbox, RetryPolicy,
     handler::{ErasedHandler, erase},
+    health::Health,
     meters::{self, Meters},
     mutants::without,
     retry::RECONNECT,
-    topology::{self, Service, Subscription},
+    topology::{self, Feed, Service, Subscription},
 };
 
 /// Failures to subscribe in a row after which it is an alert, not a hiccup.
@@ -167,6 +168,7 @@ impl Consumer {
     pub fn subscription(&self) -> Subscription {
         Subscription {
             consumer: self.name.to_owned(),
+            feed: Feed::Events,
             types: self.handlers.keys().map(|event_type| (*event_type).to_owned()).collect(),
             ordered: self.ordered,
             partitions: self.partitions,
@@ -199,59 +201,11 @@ impl Consumer {
         meters::consumer_paused(self.name, false);
         let queues = self.subscription().queue_names();
         let subscriptions = async {
-            futures_util::future::try_join_all(queues.iter().map(|queue| self.supervise(queue, &stop))).await?;
+            futures_util::future::try_join_all(queues.iter().map(|queue| supervise(self, queue, &stop))).await?;
             Ok(())
         };
         tokio::try_join!(subscriptions, self.supervise_net(&stop), self.run_retries(&stop))?;
         self.outbox.shared.health.set(&self.part(), Err("stopped".into()));
-        Ok(())
-    }
-
-    /// One life of a channel after another.
-    async fn supervise(&self, queue: &str, stop: &CancellationToken) -> Result<(), Error> {
-        let mut failures = 0;
-        while !stop.is_cancelled() {
-            self.outbox.shared.health.set(&self.part(), Err(format!("not subscribed to {queue}")));
-            meters::consumer_up(self.name, queue, false);
-            let ended = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                subscribed = channel::Life::begin(self, queue) => match subscribed {
-                    Ok(life) => {
-                        info!(queue, "subscribed");
-                        meters::consumer_up(self.name, queue, true);
-                        self.outbox.shared.health.set(&self.part(), Ok(format!("subscribed to {queue}")));
-                        failures = 0;
-                        // Not inside this select: a life that has begun is always ended in order.
-                        Ok(life)
-                    }
-                    Err(error) => Err(error.to_string()),
-                },
-            };
-            let reason = match ended {
-                Ok(life) => match life.run(stop).await {
-                    channel::End::Stopped => return Ok(()),
-                    channel::End::Lost(reason) => reason,
-                },
-                Err(reason) => reason,
-            };
-            if without("supervisor") {
-                stop.cancelled().await;
-            }
-            failures += 1;
-            self.meters().subscription_lost.increment(1);
-            meters::consumer_up(self.name, queue, false);
-            let delay = RECONNECT.delay(failures);
-            self.outbox.shared.health.set(&self.part(), Err(format!("not subscribed to {queue}: {reason}")));
-            if failures == ALERT_AFTER {
-                error!(queue, reason, failures, "the consumer is deaf");
-            } else {
-                warn!(queue, reason, ?delay, "the subscription was lost and will be rebuilt");
-            }
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(delay) => {}
-            }
-        }
         Ok(())
     }
 
@@ -266,4 +220,101 @@ impl Consumer {
     fn part(&self) -> String {
         format!("consumer {}", self.name)
     }
+}
+
+/// What the supervisor keeps alive: something that subscribes to queues.
+pub(crate) trait Subscriber: Sync {
+    /// A subscribed channel.
+    type Life<'a>: Send
+    where
+        Self: 'a;
+
+    /// For metrics.
+    fn name(&self) -> &'static str;
+    /// Where it says how it is, and under which name.
+    fn health(&self) -> (&Health, String);
+    /// Subscribes.
+    fn begin<'a>(&'a self, queue: &'a str) -> impl Future<Output = Result<Self::Life<'a>, Error>> + Send;
+    /// Runs until the channel is lost or `stop`; finishes what is in hand in both cases.
+    fn live<'a>(&'a self, life: Self::Life<'a>, stop: &'a CancellationToken) -> impl Future<Output = End> + Send;
+}
+
+/// Why the life of a channel ended.
+pub(crate) enum End {
+    Stopped,
+    Lost(String),
+}
+
+impl Subscriber for Consumer {
+    type Life<'a> = channel::Life<'a>;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn health(&self) -> (&Health, String) {
+        (&self.outbox.shared.health, self.part())
+    }
+
+    async fn begin<'a>(&'a self, queue: &'a str) -> Result<channel::Life<'a>, Error> {
+        channel::Life::begin(self, queue).await
+    }
+
+    async fn live<'a>(&'a self, life: channel::Life<'a>, stop: &'a CancellationToken) -> End {
+        life.run(stop).await
+    }
+}
+
+/// One life of a channel after another.
+pub(crate) async fn supervise<S: Subscriber>(
+    subscriber: &S,
+    queue: &str,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let ((health, part), name) = (subscriber.health(), subscriber.name());
+    meters::describe_subscription(name);
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        health.set(&part, Err(format!("not subscribed to {queue}")));
+        meters::consumer_up(name, queue, false);
+        let ended = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            subscribed = subscriber.begin(queue) => match subscribed {
+                Ok(life) => {
+                    info!(queue, "subscribed");
+                    meters::consumer_up(name, queue, true);
+                    health.set(&part, Ok(format!("subscribed to {queue}")));
+                    failures = 0;
+                    // Not inside this select: a life that has begun is always ended in order.
+                    Ok(life)
+                }
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        let reason = match ended {
+            Ok(life) => match subscriber.live(life, stop).await {
+                End::Stopped => return Ok(()),
+                End::Lost(reason) => reason,
+            },
+            Err(reason) => reason,
+        };
+        if without("supervisor") {
+            stop.cancelled().await;
+        }
+        failures += 1;
+        meters::subscription_lost(name, 1);
+        meters::consumer_up(name, queue, false);
+        let delay = RECONNECT.delay(failures);
+        health.set(&part, Err(format!("not subscribed to {queue}: {reason}")));
+        if failures == ALERT_AFTER {
+            error!(queue, reason, failures, "the consumer is deaf");
+        } else {
+            warn!(queue, reason, ?delay, "the subscription was lost and will be rebuilt");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+    Ok(())
 }

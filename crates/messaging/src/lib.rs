@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod broker;
+mod collector;
 mod consumer;
 mod context;
 mod dead_letters;
@@ -10,6 +11,7 @@ mod event;
 mod handler;
 mod health;
 pub mod journal;
+mod logs;
 mod meters;
 mod mutants;
 mod outbox;
@@ -22,6 +24,7 @@ mod transaction;
 mod worker;
 
 pub use broker::{Broker, BrokerOptions};
+pub use collector::{BulkHandler, Collector, CollectorOptions, Line};
 pub use consumer::{Consumer, ConsumerOptions, TraceMode};
 pub use dead_letters::{DeadLetter, DeadLetterDetail, DeadLetters, Filter, Group};
 pub use envelope::Envelope;
@@ -30,6 +33,7 @@ pub use event::{Audience, Event, LANES, MAX_PAYLOAD_BYTES, PublishError, lane};
 pub use handler::Handler;
 pub use health::Check;
 pub use journal::Replay;
+pub use logs::Logs;
 pub use outbox::{Outbox, Retention};
 pub use relay::{Progress, Relay, RelayOptions};
 pub use retry::RetryPolicy;

@@ -17,18 +17,37 @@ use crate::{Broker, Error, context::spans, event::LANES, mutants::without};
 pub const EVENTS_EXCHANGE: &str = "events";
 /// The topic exchange for replays to one consumer; the routing key is `<consumer>.<lane>`.
 pub const REPLAY_EXCHANGE: &str = "replay";
+/// The topic exchange for lines of logs, which are published without an outbox; the routing key is the service that wrote the line, and
+/// no service may write another one's.
+pub const LOGS_EXCHANGE: &str = "logs";
 /// Where a queue's own dead letters go: a net under the consumer, which keeps its dead letters in Postgres.
 pub const DEAD_EXCHANGE: &str = "dead";
 
+/// What a queue of lines keeps while no collector takes them; then the oldest make room. A collector that is away must never fill the broker.
+const MAX_LINES: u64 = 100_000;
+const MAX_LINES_BYTES: u64 = 64 * 1024 * 1024;
+
 const POLICY_LOOKS: u32 = 40;
 const POLICY_LOOK_PERIOD: Duration = Duration::from_millis(250);
+
+/// What a consumer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feed {
+    /// Events: none may be lost, so their queue is replicated and refuses what it cannot take.
+    Events,
+    /// Lines of logs, of all services: their queue bounds itself by dropping the oldest, and there are no dead letters.
+    Logs,
+}
 
 /// What one consumer subscribes to, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
     /// The consumer's name, which is its queue's.
     pub consumer: String,
-    /// The full names of the events it handles.
+    /// What it takes.
+    pub feed: Feed,
+    /// The full names of the events it handles. Lines of logs are taken whatever they are.
     pub types: BTreeSet<String>,
     /// Order per key is kept: one active consumer at a time.
     pub ordered: bool,
@@ -54,6 +73,11 @@ pub struct User<'a> {
 }
 
 impl Subscription {
+    /// All lines of logs, for collectors of this name: they share the queue, without order.
+    pub fn logs(consumer: &str) -> Self {
+        Self { consumer: consumer.to_owned(), feed: Feed::Logs, types: BTreeSet::new(), ordered: false, partitions: 1 }
+    }
+
     /// The queues, each with the lanes that it takes.
     fn queues(&self) -> Vec<(String, Vec<i16>)> {
         match self.partitions {
@@ -78,16 +102,28 @@ impl Subscription {
     }
 
     fn arguments(&self) -> Value {
-        if self.ordered {
-            json!({ "x-queue-type": "quorum", "x-single-active-consumer": true })
-        } else {
-            json!({ "x-queue-type": "quorum" })
+        match self.feed {
+            Feed::Events if self.ordered => json!({ "x-queue-type": "quorum", "x-single-active-consumer": true }),
+            Feed::Events => json!({ "x-queue-type": "quorum" }),
+            // Lines are not worth a copy on every node.
+            Feed::Logs => json!({ "x-queue-type": "classic" }),
         }
+    }
+
+    /// Every queue with its arguments: those that are consumed, and the net below them.
+    fn declared(&self) -> Vec<(String, Value)> {
+        let consumed = self.queue_names().into_iter().map(|queue| (queue, self.arguments()));
+        let net = (self.feed == Feed::Events).then(|| (self.dead_queue(), json!({ "x-queue-type": "quorum" })));
+        consumed.chain(net).collect()
     }
 
     /// (exchange, queue, routing key), sorted.
     fn bindings(&self) -> BTreeSet<(String, String, String)> {
         let mut bindings = BTreeSet::new();
+        if self.feed == Feed::Logs {
+            bindings.insert((LOGS_EXCHANGE.into(), self.consumer.clone(), "#".into()));
+            return bindings;
+        }
         for (queue, lanes) in self.queues() {
             let lanes: Vec<_> =
                 if lanes.is_empty() { vec!["*".to_owned()] } else { lanes.iter().map(ToString::to_string).collect() };
@@ -121,8 +157,7 @@ pub fn definitions(vhost: &str, users: &[User<'_>]) -> Value {
     let mut bindings = Vec::new();
     let mut policies = Vec::new();
     for subscription in subscriptions {
-        queues.extend(subscription.queue_names().iter().map(|name| queue(name, subscription.arguments())));
-        queues.push(queue(&subscription.dead_queue(), json!({ "x-queue-type": "quorum" })));
+        queues.extend(subscription.declared().into_iter().map(|(name, arguments)| queue(&name, arguments)));
         bindings.extend(subscription.bindings().into_iter().map(|(source, destination, routing_key)| {
             json!({ "source": source, "vhost": vhost, "destination": destination, "destination_type": "queue",
                     "routing_key": routing_key, "arguments": {} })
@@ -139,42 +174,47 @@ pub fn definitions(vhost: &str, users: &[User<'_>]) -> Value {
             "tags": ["management"],
         })).collect::<Vec<_>>(),
         "permissions": users.iter().map(|user| permissions(vhost, user.service)).collect::<Vec<_>>(),
-        "topic_permissions": users.iter().map(|user| json!({
-            "user": user.service.name, "vhost": vhost, "exchange": EVENTS_EXCHANGE,
-            "write": format!("^{}\\.", escape(&user.service.name)), "read": "^$",
-        })).collect::<Vec<_>>(),
-        "exchanges": [exchange(EVENTS_EXCHANGE, "topic"), exchange(REPLAY_EXCHANGE, "topic"), exchange(DEAD_EXCHANGE, "direct")],
+        "topic_permissions": users.iter().flat_map(|user| topic_permissions(vhost, &user.service.name)).collect::<Vec<_>>(),
+        "exchanges": [exchange(EVENTS_EXCHANGE, "topic"), exchange(REPLAY_EXCHANGE, "topic"), exchange(LOGS_EXCHANGE, "topic"),
+                      exchange(DEAD_EXCHANGE, "direct")],
         "queues": queues,
         "bindings": bindings,
         "policies": policies,
     })
 }
 
-/// At-least-once dead-lettering needs `reject-publish`; without a limit it never rejects.
+/// What may be done with a queue of this feed. At-least-once dead-lettering needs `reject-publish`; without a limit it never rejects.
 fn policy(vhost: &str, subscription: &Subscription) -> Value {
-    let queues: Vec<_> = subscription.queue_names().iter().map(|name| escape(name)).collect();
-    json!({
-        "name": subscription.consumer, "vhost": vhost, "apply-to": "queues", "priority": 1,
-        "pattern": format!("^({})$", queues.join("|")),
-        "definition": {
+    let definition = match subscription.feed {
+        Feed::Events => json!({
             "dead-letter-exchange": DEAD_EXCHANGE,
             "dead-letter-routing-key": subscription.consumer,
             "dead-letter-strategy": "at-least-once",
             "overflow": "reject-publish",
-        },
+        }),
+        Feed::Logs => json!({ "max-length": MAX_LINES, "max-length-bytes": MAX_LINES_BYTES, "overflow": "drop-head" }),
+    };
+    let queues: Vec<_> = subscription.queue_names().iter().map(|name| escape(name)).collect();
+    json!({
+        "name": subscription.consumer, "vhost": vhost, "apply-to": "queues", "priority": 1,
+        "pattern": format!("^({})$", queues.join("|")),
+        "definition": definition,
     })
 }
 
+/// A service may write events of its own types, and lines under its own name: whoever reads them can trust that.
+fn topic_permissions(vhost: &str, service: &str) -> [Value; 2] {
+    let may_write = |exchange: &str, keys: String| json!({ "user": service, "vhost": vhost, "exchange": exchange, "write": keys, "read": "^$" });
+    let name = escape(service);
+    [may_write(EVENTS_EXCHANGE, format!("^{name}\\.")), may_write(LOGS_EXCHANGE, format!("^{name}$"))]
+}
+
 fn permissions(vhost: &str, service: &Service) -> Value {
-    let own: Vec<_> = service
-        .subscriptions
-        .iter()
-        .flat_map(|subscription| [subscription.queue_names(), vec![subscription.dead_queue()]].concat())
-        .map(|queue| escape(&queue))
-        .collect();
+    let own: Vec<_> =
+        service.subscriptions.iter().flat_map(Subscription::declared).map(|(queue, _)| escape(&queue)).collect();
     let read = if own.is_empty() { "^$".to_owned() } else { format!("^({})$", own.join("|")) };
     json!({ "user": service.name, "vhost": vhost, "configure": "^$",
-            "write": format!("^({EVENTS_EXCHANGE}|{REPLAY_EXCHANGE})$"), "read": read })
+            "write": format!("^({EVENTS_EXCHANGE}|{REPLAY_EXCHANGE}|{LOGS_EXCHANGE})$"), "read": read })
 }
 
 fn escape(name: &str) -> String {
@@ -218,7 +258,7 @@ impl Broker {
     }
 
     async fn look_at(&self, service: &Service, management: Option<&Management>) -> Result<(), Error> {
-        for exchange in [EVENTS_EXCHANGE, REPLAY_EXCHANGE] {
+        for exchange in [EVENTS_EXCHANGE, REPLAY_EXCHANGE, LOGS_EXCHANGE] {
             // A refusal closes the channel, so each question has its own.
             let channel = self.consume_channel().await?;
             let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
@@ -228,7 +268,7 @@ impl Broker {
             declared.map_err(|error| refused(format!("exchange {exchange}"), error))?;
         }
         for subscription in &service.subscriptions {
-            for queue in [subscription.queue_names(), vec![subscription.dead_queue()]].concat() {
+            for (queue, _) in subscription.declared() {
                 let channel = self.consume_channel().await?;
                 let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
                 let declared = channel.queue_declare(queue.as_str().into(), passive, Default::default()).await;
@@ -251,20 +291,16 @@ impl Management {
     async fn verify(&self, subscription: &Subscription) -> Result<(), Error> {
         let differs = |what: String| Err(Error::Topology(what));
         let mut found = BTreeSet::new();
-        for name in [subscription.queue_names(), vec![subscription.dead_queue()]].concat() {
-            let queue = self.queue(&name, name != subscription.dead_queue()).await?;
-            let expected = if name == subscription.dead_queue() {
-                json!({ "x-queue-type": "quorum" })
-            } else {
-                subscription.arguments()
-            };
+        for (name, expected) in subscription.declared() {
+            let has_policy = name != subscription.dead_queue();
+            let queue = self.queue(&name, has_policy).await?;
             if queue["arguments"] != expected {
                 return differs(format!(
                     "queue {name} has the arguments {}, wanted are {expected}",
                     queue["arguments"]
                 ));
             }
-            if name != subscription.dead_queue() && queue["policy"] != json!(subscription.consumer) {
+            if has_policy && queue["policy"] != json!(subscription.consumer) {
                 return differs(format!(
                     "queue {name} has the policy {}, wanted is \"{}\"",
                     queue["policy"], subscription.consumer

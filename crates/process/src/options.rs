@@ -21,6 +21,10 @@ pub struct Options {
     #[arg(long, env, value_name = "URL", hide_env_values = true)]
     pub rabbitmq_management_url: Option<SecretString>,
 
+    /// How many lines of the access log wait in memory for the broker at most; further ones are dropped and counted. 0 writes none
+    #[arg(long, env, value_name = "LINES", default_value_t = 4096)]
+    pub access_log_buffer: u16,
+
     /// Where to listen, and the limits of requests
     #[command(flatten)]
     pub http: web::HttpOptions,

@@ -12,7 +12,7 @@ use std::{
 use actix_web::web::ServiceConfig;
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
-use messaging::{Broker, BrokerOptions, Consumer, Outbox, Relay, Task, Worker, topology::Management};
+use messaging::{Broker, BrokerOptions, Collector, Consumer, Logs, Outbox, Relay, Task, Worker, topology::Management};
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{PgPool, migrate::Migrator};
 use telemetry::AtScrape;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use web::{BoundServer, HttpOptions, Readiness, Server};
 
-use crate::{Options, pools, topology};
+use crate::{Options, access_log, pools, topology};
 
 /// The relay's own connections: it must not wait behind requests, nor they behind it.
 const RELAY_CONNECTIONS: u32 = 6;
@@ -49,6 +49,9 @@ pub(crate) struct Core {
     pub(crate) broker: Broker,
     pub(crate) relay: Relay,
     pub(crate) consumers: Vec<Consumer>,
+    pub(crate) collectors: Vec<Collector>,
+    /// The access log, unless it is switched off.
+    pub(crate) logs: Option<Logs>,
     pub(crate) management: Option<Management>,
     migrations: Vec<Migrator>,
     idempotent: bool,
@@ -79,8 +82,10 @@ impl Process {
             name,
             relay: Relay::new(&outbox, &broker),
             outbox,
+            logs: (options.access_log_buffer > 0).then(|| Logs::new(&broker, name, options.access_log_buffer.into())),
             broker,
             consumers: Vec::new(),
+            collectors: Vec::new(),
             management,
             migrations: Vec::new(),
             idempotent: false,
@@ -154,6 +159,11 @@ impl Process {
         self.core.consumers.push(consumer);
     }
 
+    /// Runs a collector of lines of logs, once the broker has what it needs.
+    pub fn collect(&mut self, collector: Collector) {
+        self.core.collectors.push(collector);
+    }
+
     /// Runs a worker.
     pub fn work<T: Task>(&mut self, worker: Worker<T>) {
         self.part(move |stop| async move { worker.run(stop).await.context(T::NAME) });
@@ -189,7 +199,8 @@ impl Process {
         self.at_end.push(Box::pin(last));
     }
 
-    /// Takes the port and will serve the routes. To the checks in `readiness` come the database's and messaging's.
+    /// Takes the port and will serve the routes. To the checks in `readiness` come the database's and messaging's. Every request becomes a
+    /// line of the access log.
     ///
     /// # Errors
     /// When the address cannot be listened on.
@@ -201,7 +212,10 @@ impl Process {
         routes: impl Fn(&mut ServiceConfig) + Send + Sync + 'static,
     ) -> anyhow::Result<()> {
         let readiness = self.readiness(readiness)?;
-        let server = Server::new(self.core.name, options).openapi(openapi).readiness(readiness).routes(routes);
+        let mut server = Server::new(self.core.name, options).openapi(openapi).readiness(readiness).routes(routes);
+        if let Some(logs) = &self.core.logs {
+            server = server.observe(access_log::observer(logs.clone()));
+        }
         self.server = Some(server.bind().context("the address to listen on")?);
         Ok(())
     }

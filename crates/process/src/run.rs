@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use futures_util::future::join_all;
 use messaging::{
-    Broker, Consumer,
+    Broker, Collector, Consumer,
     topology::{Management, Service},
 };
 use tokio::time::sleep;
@@ -83,7 +83,7 @@ impl Process {
                 result
             };
             let work = guard(&own, Box::pin(core.work(parts, &own, &served)));
-            let (served, worked) = tokio::join!(serve, work);
+            let (served, worked, ()) = tokio::join!(serve, work, core.log(&served));
             worked.and(served)
         };
         let too_long = async {
@@ -124,13 +124,23 @@ impl Core {
         others.and(relayed)
     }
 
+    /// Sends lines of the access log as long as requests are answered, whatever else is the matter.
+    async fn log(&self, served: &CancellationToken) {
+        if let Some(logs) = &self.logs {
+            logs.run(served.clone()).await;
+        }
+    }
+
     /// Consumes once the broker has what the handlers need; without consumers that is still looked at, for the right to publish.
     async fn run_consumers(&self, stop: &CancellationToken) -> anyhow::Result<()> {
-        let needed = topology::needed(self.name, &self.consumers);
+        let needed = topology::needed(self.name, &self.consumers, &self.collectors);
         verify(&self.broker, &needed, self.management.as_ref(), stop).await.context("topology")?;
-        let run = async |consumer: &Consumer| consumer.run(stop.clone()).await.context("consumer");
-        let running = self.consumers.iter().map(|consumer| guard(stop, Box::pin(run(consumer))));
-        join_all(running).await.into_iter().collect()
+        let consume = async |consumer: &Consumer| consumer.run(stop.clone()).await.context("consumer");
+        let collect = async |collector: &Collector| collector.run(stop.clone()).await.context("collector");
+        let consuming = self.consumers.iter().map(|consumer| guard(stop, Box::pin(consume(consumer))));
+        let collecting = self.collectors.iter().map(|collector| guard(stop, Box::pin(collect(collector))));
+        let (consumed, collected) = tokio::join!(join_all(consuming), join_all(collecting));
+        consumed.into_iter().chain(collected).collect()
     }
 }
 

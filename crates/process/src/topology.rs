@@ -1,7 +1,7 @@
 //! What a service needs of the broker, told without asking one.
 
 use messaging::{
-    Broker, BrokerOptions, Consumer, Outbox,
+    Broker, BrokerOptions, Collector, Consumer, Outbox,
     topology::{Management, Service},
 };
 
@@ -21,9 +21,10 @@ pub async fn topology(
     Ok(needed)
 }
 
-/// All that a service needs: the right to publish, and what its consumers subscribe to.
-pub(crate) fn needed(service: &'static str, consumers: &[Consumer]) -> Service {
-    let subscriptions = consumers.iter().map(Consumer::subscription).collect();
+/// All that a service needs: the right to publish, and what its consumers and collectors subscribe to.
+pub(crate) fn needed(service: &'static str, consumers: &[Consumer], collectors: &[Collector]) -> Service {
+    let subscriptions = consumers.iter().map(Consumer::subscription);
+    let subscriptions = subscriptions.chain(collectors.iter().map(Collector::subscription)).collect();
     Service { name: service.to_owned(), subscriptions }
 }
 

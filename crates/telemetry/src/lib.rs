@@ -52,6 +52,12 @@ pub struct Telemetry {
     upkeep: JoinSet<()>,
 }
 
+/// This process among those of its service: a UUID, the same in every trace (`service.instance.id`) and in every line of the access log.
+pub fn instance_id() -> &'static str {
+    static ID: OnceLock<String> = OnceLock::new();
+    ID.get_or_init(|| uuid::Uuid::new_v4().to_string())
+}
+
 /// Sets up traces, logs and metrics for the whole process. Call it once, inside a tokio runtime, before anything is logged.
 ///
 /// `service` and `version` name the process in every trace (`service.name`, `service.version`) and in every JSON log line.

@@ -37,7 +37,7 @@ pub(crate) fn resource(service: &'static str, version: &'static str) -> Resource
         .with_service_name(service)
         .with_attributes([
             KeyValue::new("service.version", version),
-            KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string()),
+            KeyValue::new("service.instance.id", crate::instance_id()),
             KeyValue::new("process.pid", i64::from(std::process::id())),
         ])
         .build()

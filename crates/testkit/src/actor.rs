@@ -12,7 +12,7 @@ use std::{
 use messaging::{
     Broker, BrokerOptions, Consumer, ConsumerOptions, Event, Handler, HandlerError, Outbox, OutboxTransaction, Relay,
     RelayOptions,
-    topology::{Service, Subscription},
+    topology::{Feed, Service, Subscription},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -61,8 +61,13 @@ impl Actor {
 
     /// Its part of the topology, for [`Vhost::create`] or [`Stage::new`](crate::Stage::new).
     pub fn service(&self) -> Service {
-        let hears =
-            Subscription { consumer: self.name.to_owned(), types: self.types.clone(), ordered: true, partitions: 1 };
+        let hears = Subscription {
+            consumer: self.name.to_owned(),
+            feed: Feed::Events,
+            types: self.types.clone(),
+            ordered: true,
+            partitions: 1,
+        };
         let subscriptions = if self.types.is_empty() { Vec::new() } else { vec![hears] };
         Service { name: self.name.to_owned(), subscriptions }
     }

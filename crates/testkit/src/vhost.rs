@@ -9,7 +9,7 @@ use crate::{engine, fresh_name, orphaned};
 pub const PASSWORD: &str = "only-for-tests";
 
 /// A fresh virtual host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Vhost {
     /// Its name.
     pub name: String,

@@ -1,4 +1,4 @@
-//! The address a request comes from, for throttling. It is never recorded in traces or logs.
+//! The address a request comes from, for throttling. It is never recorded in traces or logs; of the access log see `observer.rs`.
 
 use std::{
     future::{Ready, ready},
@@ -14,6 +14,15 @@ use crate::{Problem, server::Shared};
 pub struct ClientAddr(pub IpAddr);
 
 impl ClientAddr {
+    /// Connections over TCP always have one.
+    pub(crate) fn of(request: &HttpRequest) -> Option<Self> {
+        let trusted = Shared::of(request).map_or(0, |shared| shared.options.trusted_proxies);
+        let peer = request.peer_addr().map(|address| address.ip());
+        let headers = request.headers().get_all("x-forwarded-for");
+        let forwarded: Vec<&str> = headers.filter_map(|value| value.to_str().ok()).collect();
+        forwarded_for(&forwarded.join(","), trusted).or(peer).map(Self)
+    }
+
     /// What to count by: the address itself, or for IPv6 its /64, since one customer has that many addresses.
     #[must_use]
     pub fn network(self) -> IpAddr {
@@ -29,13 +38,7 @@ impl FromRequest for ClientAddr {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let trusted = Shared::of(request).map_or(0, |shared| shared.options.trusted_proxies);
-        let peer = request.peer_addr().map(|address| address.ip());
-        let headers = request.headers().get_all("x-forwarded-for");
-        let forwarded: Vec<&str> = headers.filter_map(|value| value.to_str().ok()).collect();
-        let address = forwarded_for(&forwarded.join(","), trusted).or(peer);
-        // Connections over TCP always have a peer address.
-        ready(address.map(ClientAddr).ok_or_else(|| Problem::bad_request("The address of the client is not known.")))
+        ready(Self::of(request).ok_or_else(|| Problem::bad_request("The address of the client is not known.")))
     }
 }
 

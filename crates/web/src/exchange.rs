@@ -30,7 +30,7 @@ use opentelemetry::{
 use tracing::{Instrument as _, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::{Problem, body, connection::Connection, route::Route, server::Shared};
+use crate::{Problem, body, connection::Connection, observer::Observation, route::Route, server::Shared};
 
 /// Help texts for the metrics of this crate.
 pub(crate) fn describe_metrics() {
@@ -56,7 +56,9 @@ pub(crate) async fn exchange(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let route = Route::of(&request);
     let span = server_span(&request, &route);
-    let exchange = Exchange::begin(route, &span, request.conn_data::<Arc<Connection>>().cloned());
+    let observation = Observation::begin(request.request(), &route);
+    let connection = request.conn_data::<Arc<Connection>>().cloned();
+    let exchange = Exchange::begin(route, &span, connection, observation);
     // A HEAD is answered as its GET; the HTTP implementation leaves the body out.
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
@@ -98,12 +100,16 @@ struct Exchange {
     connection: Option<Arc<Connection>>,
     started: Instant,
     status: Option<StatusCode>,
+    /// Of the answer's body.
+    sent_bytes: u64,
+    observation: Option<Observation>,
 }
 
 impl Exchange {
-    fn begin(route: Route, span: &Span, connection: Option<Arc<Connection>>) -> Self {
+    fn begin(route: Route, span: &Span, connection: Option<Arc<Connection>>, observation: Option<Observation>) -> Self {
         metrics::gauge!("http_server_active_requests").increment(1.0);
-        Self { route, span: span.clone(), connection, started: Instant::now(), status: None }
+        let (span, started) = (span.clone(), Instant::now());
+        Self { route, span, connection, started, status: None, sent_bytes: 0, observation }
     }
 
     /// Refuses what is over a limit before a handler sees it.
@@ -142,13 +148,18 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let seconds = self.started.elapsed().as_secs_f64();
+        let duration = self.started.elapsed();
+        let seconds = duration.as_secs_f64();
         // 499: no answer, the client went away first (the number that nginx gives it).
         let status = self.status.map_or(499, |status| status.as_u16());
         let Route { method, .. } = self.route;
         let route = self.route.label().to_owned();
         metrics::gauge!("http_server_active_requests").decrement(1.0);
+        let observation = self.observation.take();
         self.span.in_scope(|| {
+            if let Some(observation) = observation {
+                observation.finish(&self.route, status, duration, self.sent_bytes);
+            }
             if self.route.is_operations() {
                 tracing::debug!(method, route, status, seconds, "answered");
             } else {
@@ -178,7 +189,11 @@ impl MessageBody for Tracked {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let Self { body, exchange } = &mut *self;
-        exchange.span.in_scope(|| Pin::new(body).poll_next(cx))
+        let polled = exchange.span.in_scope(|| Pin::new(body).poll_next(cx));
+        if let Poll::Ready(Some(Ok(bytes))) = &polled {
+            exchange.sent_bytes += bytes.len() as u64;
+        }
+        polled
     }
 }
 

@@ -11,6 +11,8 @@ const UNMATCHED: &str = "unmatched";
 const SECRET_PARAMETERS: [&str; 4] = ["token", "secret", "code", "key"];
 /// Asked every few seconds by machines: they are answered, but not recorded as traces and not logged.
 const OPERATIONS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+/// For people who read about the service, and not for its clients.
+const DOCUMENTATION: [&str; 3] = ["/openapi.json", "/docs", "/docs/{_:.*}"];
 const MAX_RECORDED_CHARS: usize = 256;
 
 /// The route of a request and what may be recorded about it.
@@ -68,6 +70,10 @@ impl Route {
 
     pub(crate) fn is_operations(&self) -> bool {
         OPERATIONS.contains(&self.label())
+    }
+
+    pub(crate) fn is_documentation(&self) -> bool {
+        DOCUMENTATION.contains(&self.label())
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
-use crate::{HttpOptions, Readiness, connection::Connections, exchange, health, openapi};
+use crate::{Finished, HttpOptions, Readiness, connection::Connections, exchange, health, observer::Observer, openapi};
 
 type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
@@ -23,6 +23,7 @@ pub struct Server {
     openapi: OpenApi,
     readiness: Readiness,
     routes: Routes,
+    observer: Option<Observer>,
 }
 
 /// A server that holds its port. Connections wait in the backlog until it runs.
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) readiness: Readiness,
     pub(crate) openapi: Bytes,
     pub(crate) allowed_methods: BTreeMap<String, String>,
+    pub(crate) observer: Option<Observer>,
 }
 
 impl Shared {
@@ -54,7 +56,8 @@ impl Server {
     /// A server for `service` (the name is only for logs and the title of the documentation).
     #[must_use]
     pub fn new(service: &'static str, options: HttpOptions) -> Self {
-        Self { service, options, openapi: OpenApi::default(), readiness: Readiness::new(), routes: Arc::new(|_| {}) }
+        let (openapi, readiness) = (OpenApi::default(), Readiness::new());
+        Self { service, options, openapi, readiness, routes: Arc::new(|_| {}), observer: None }
     }
 
     /// Documents the routes. The `Allow` header of 405 answers comes from here too, so document every route.
@@ -78,12 +81,20 @@ impl Server {
         self
     }
 
+    /// Tells of every request when it is over; of health, metrics and documentation not. It is called on the thread that answers, so it must
+    /// return at once.
+    #[must_use]
+    pub fn observe(mut self, observer: impl Fn(Finished) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
     /// Takes the port.
     ///
     /// # Errors
     /// When the address cannot be listened on.
     pub fn bind(self) -> io::Result<BoundServer> {
-        let Self { service, options, mut openapi, readiness, routes } = self;
+        let Self { service, options, mut openapi, readiness, routes, observer } = self;
         if openapi.info.title.is_empty() {
             openapi.info.title = service.to_owned();
         }
@@ -93,6 +104,7 @@ impl Server {
             openapi: serde_json::to_vec(&openapi).map_err(io::Error::other)?.into(),
             options: options.clone(),
             readiness,
+            observer,
         });
         exchange::describe_metrics();
         let connections = Connections::default();

@@ -26,9 +26,10 @@ pub(crate) const ORDERS: Service = Service { name: "orders", port: 8082, setting
 pub(crate) const INVENTORY: Service = Service { name: "inventory", port: 8083, settings: inventory };
 pub(crate) const PAYMENTS: Service = Service { name: "payments", port: 8084, settings: payments };
 pub(crate) const NOTIFICATIONS: Service = Service { name: "notifications", port: 8085, settings: notifications };
+pub(crate) const ACCESS_LOG: Service = Service { name: "access-log", port: 8086, settings: access_log };
 
 /// In the order in which they are started, which is for people only: any other is as good.
-pub(crate) const SERVICES: [&Service; 5] = [&USERS, &INVENTORY, &PAYMENTS, &ORDERS, &NOTIFICATIONS];
+pub(crate) const SERVICES: [&Service; 6] = [&USERS, &INVENTORY, &PAYMENTS, &ORDERS, &NOTIFICATIONS, &ACCESS_LOG];
 
 /// A setting that one service gets instead of the usual one, or in addition.
 #[derive(Clone, Debug)]
@@ -88,6 +89,10 @@ fn notifications(wiring: &Wiring<'_>) -> Vec<(&'static str, String)> {
         ("USERS_URL", format!("http://localhost:{}", wiring.ports.service(&USERS, 0))),
         ("JWKS_URL", jwks_url(wiring)),
     ]
+}
+
+fn access_log(wiring: &Wiring<'_>) -> Vec<(&'static str, String)> {
+    vec![("JWKS_URL", jwks_url(wiring))]
 }
 
 fn jwks_url(wiring: &Wiring<'_>) -> String {

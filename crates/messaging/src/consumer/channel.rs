@@ -19,15 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Consumer, Envelope, Error,
     broker::REQUEST_TIMEOUT,
-    consumer::{acks::Acks, lane::Lane},
+    consumer::{End, acks::Acks, lane::Lane},
     mutants::without,
 };
-
-/// Why a life ended.
-pub(super) enum End {
-    Stopped,
-    Lost(String),
-}
 
 /// A delivery on its way through a lane.
 pub(super) struct Message {
@@ -56,7 +50,7 @@ impl Message {
 }
 
 /// A subscribed channel.
-pub(super) struct Life<'a> {
+pub(crate) struct Life<'a> {
     consumer: &'a Consumer,
     channel: Channel,
     deliveries: lapin::Consumer,

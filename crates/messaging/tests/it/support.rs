@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use messaging::{
     Audience, Broker, BrokerOptions, Consumer, ConsumerOptions, Event, Handler, HandlerError, Outbox,
     OutboxTransaction, Relay, RelayOptions, RetryPolicy,
-    topology::{Service, Subscription},
+    topology::{Feed, Service, Subscription},
 };
 use sqlx::AssertSqlSafe;
 use testkit::Stage;
@@ -55,6 +55,7 @@ pub fn parcels(types: &[&str]) -> Service {
         name: "parcels".into(),
         subscriptions: vec![Subscription {
             consumer: "parcels".into(),
+            feed: Feed::Events,
             types: types.iter().map(|t| (*t).to_owned()).collect(),
             ordered: true,
             partitions: 1,
@@ -191,6 +192,17 @@ impl Running {
             {
                 let stop = stop.clone();
                 async move { consumer.run(stop).await }
+            },
+            stop,
+        )
+    }
+
+    pub fn collector(collector: &messaging::Collector) -> Self {
+        let (collector, stop) = (collector.clone(), CancellationToken::new());
+        Self::spawn(
+            {
+                let stop = stop.clone();
+                async move { collector.run(stop).await }
             },
             stop,
         )

@@ -7,6 +7,7 @@ mod auth;
 mod bodies;
 mod health;
 mod limits;
+mod observing;
 mod routes;
 mod stopping;
 mod traces;

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use events::users::v1::{EmailVerificationRequested, PasswordResetRequested, UserRegistered};
 use messaging::{
     Event,
-    topology::{Service, Subscription},
+    topology::{Feed, Service, Subscription},
 };
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
@@ -73,6 +73,7 @@ impl Stage {
         telemetry::init_for_tests();
         let listener = Subscription {
             consumer: "listener".to_owned(),
+            feed: Feed::Events,
             types: EVENTS.map(str::to_owned).into(),
             ordered: true,
             partitions: 1,

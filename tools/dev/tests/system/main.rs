@@ -5,6 +5,7 @@
 //! into it.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod access_log;
 mod canaries;
 mod deadlines;
 mod orders;
@@ -33,6 +34,7 @@ async fn the_shop_works_whatever_dies_on_the_way() {
     let mut stack = start(patient(options("system"))).await;
     registration::all(&mut stack).await;
     orders::all(&mut stack).await;
+    access_log::all(&stack).await;
     stack.stop(true).await.unwrap();
 }
 

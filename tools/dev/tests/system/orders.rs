@@ -28,7 +28,7 @@ async fn a_crash_of_orders_loses_nothing(stack: &mut Stack, scene: &Scene) {
 }
 
 async fn services_may_come_up_in_any_order_and_the_broker_last(stack: &mut Stack, scene: &Scene) {
-    let all = ["users", "inventory", "payments", "orders", "notifications"];
+    let all = ["users", "inventory", "payments", "orders", "notifications", "access-log"];
     for service in all {
         stack.stop_service(service).await.unwrap();
     }
