@@ -231,8 +231,6 @@ pub(crate) trait Subscriber: Sync {
 
     /// For metrics.
     fn name(&self) -> &'static str;
-    /// A subscription was lost, or could not be made.
-    fn count_lost(&self);
     /// Where it says how it is, and under which name.
     fn health(&self) -> (&Health, String);
     /// Subscribes.
@@ -254,10 +252,6 @@ impl Subscriber for Consumer {
         self.name
     }
 
-    fn count_lost(&self) {
-        self.meters().subscription_lost.increment(1);
-    }
-
     fn health(&self) -> (&Health, String) {
         (&self.outbox.shared.health, self.part())
     }
@@ -277,17 +271,18 @@ pub(crate) async fn supervise<S: Subscriber>(
     queue: &str,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let (health, part) = subscriber.health();
+    let ((health, part), name) = (subscriber.health(), subscriber.name());
+    meters::describe_subscription(name);
     let mut failures = 0;
     while !stop.is_cancelled() {
         health.set(&part, Err(format!("not subscribed to {queue}")));
-        meters::consumer_up(subscriber.name(), queue, false);
+        meters::consumer_up(name, queue, false);
         let ended = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             subscribed = subscriber.begin(queue) => match subscribed {
                 Ok(life) => {
                     info!(queue, "subscribed");
-                    meters::consumer_up(subscriber.name(), queue, true);
+                    meters::consumer_up(name, queue, true);
                     health.set(&part, Ok(format!("subscribed to {queue}")));
                     failures = 0;
                     // Not inside this select: a life that has begun is always ended in order.
@@ -307,8 +302,8 @@ pub(crate) async fn supervise<S: Subscriber>(
             stop.cancelled().await;
         }
         failures += 1;
-        subscriber.count_lost();
-        meters::consumer_up(subscriber.name(), queue, false);
+        meters::subscription_lost(name, 1);
+        meters::consumer_up(name, queue, false);
         let delay = RECONNECT.delay(failures);
         health.set(&part, Err(format!("not subscribed to {queue}: {reason}")));
         if failures == ALERT_AFTER {

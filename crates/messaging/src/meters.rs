@@ -24,7 +24,6 @@ pub(crate) struct Meters {
     pub(crate) retries: Counter,
     pub(crate) retries_failed: Counter,
     pub(crate) deadlocks: Counter,
-    pub(crate) subscription_lost: Counter,
     pub(crate) transit: Histogram,
     pub(crate) end_to_end: Histogram,
     pub(crate) batch: Histogram,
@@ -54,7 +53,6 @@ impl Meters {
             retries: count("messaging_retries_total"),
             retries_failed: count("messaging_retries_failed_total"),
             deadlocks: count("messaging_deadlocks_total"),
-            subscription_lost: count("messaging_subscription_lost_total"),
             transit: histogram!("messaging_transit_seconds", "consumer" => consumer),
             end_to_end: histogram!("messaging_end_to_end_seconds", "consumer" => consumer),
             batch: histogram!("messaging_batch_messages", "consumer" => consumer),
@@ -193,6 +191,18 @@ pub(crate) fn describe_relay() {
     describe_counter!("messaging_connection_lost_total", "Connections to the broker that were lost.");
 }
 
+/// A subscription is lost, or not to be had; with 0, says that this can happen.
+pub(crate) fn subscription_lost(consumer: &'static str, times: u64) {
+    counter!("messaging_subscription_lost_total", "consumer" => consumer).increment(times);
+}
+
+/// Says what the metrics of everything that subscribes mean, and that they can happen.
+pub(crate) fn describe_subscription(consumer: &'static str) {
+    subscription_lost(consumer, 0);
+    describe_counter!("messaging_subscription_lost_total", "Subscriptions that were lost or not to be had.");
+    describe_gauge!("messaging_consumer_up", "1 while subscribed to the queue, standing by included.");
+}
+
 /// Says what the metrics of a consumer mean.
 pub(crate) fn describe_consumer() {
     describe_counter!("messaging_received_total", "Deliveries taken off the queue.");
@@ -216,7 +226,7 @@ pub(crate) fn describe_consumer() {
         "messaging_deadlocks_total",
         "Transactions repeated at once after a deadlock or a serialization failure."
     );
-    describe_subscription();
+    describe_gauge!("messaging_consumer_paused", "1 while it waits for its database, or for what a handler needs.");
     describe_histogram!("messaging_transit_seconds", Unit::Seconds, "From the relay's sending to the first delivery.");
     describe_histogram!("messaging_handler_duration_seconds", Unit::Seconds, "One call of a handler, by type.");
     describe_histogram!(
@@ -225,13 +235,6 @@ pub(crate) fn describe_consumer() {
         "From the publishing transaction to the committed effect."
     );
     describe_histogram!("messaging_batch_messages", "Messages that one transaction took.");
-}
-
-/// What consumers and collectors share.
-fn describe_subscription() {
-    describe_counter!("messaging_subscription_lost_total", "Subscriptions that were lost or not to be had.");
-    describe_gauge!("messaging_consumer_up", "1 while subscribed to the queue, standing by included.");
-    describe_gauge!("messaging_consumer_paused", "1 while it waits for its database, or for what a handler needs.");
 }
 
 /// Why a line of a log is dropped before it has left the process.
@@ -257,12 +260,11 @@ pub(crate) fn describe_logs() {
 /// Says what the metrics of a collector mean, and that they can happen.
 pub(crate) fn describe_collector(consumer: &'static str) {
     counter!("messaging_log_collected_total", "consumer" => consumer).increment(0);
-    counter!("messaging_subscription_lost_total", "consumer" => consumer).increment(0);
     drop(histogram!("messaging_log_batch_lines", "consumer" => consumer));
     for reason in REFUSED {
         counter!("messaging_log_refused_total", "consumer" => consumer, "reason" => reason).increment(0);
     }
-    describe_subscription();
+    describe_gauge!("messaging_consumer_paused", "1 while it waits for its database, or for what a handler needs.");
     describe_counter!("messaging_log_collected_total", "Lines of logs that were taken off the queue and stored.");
     describe_counter!(
         "messaging_log_refused_total",

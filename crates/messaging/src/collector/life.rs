@@ -53,10 +53,6 @@ impl Subscriber for Collector {
         self.name
     }
 
-    fn count_lost(&self) {
-        metrics::counter!("messaging_subscription_lost_total", "consumer" => self.name).increment(1);
-    }
-
     fn health(&self) -> (&Health, String) {
         (&self.outbox.shared.health, self.part())
     }
