@@ -69,8 +69,9 @@ impl<T: DeserializeOwned + 'static> FromRequest for Path<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let path = actix_web::web::Path::<T>::from_request(request, payload).into_inner();
         ready(path.map(|path| Self(path.into_inner())).map_err(|error| {
+            let why = without_quoted(&error.to_string());
             Problem::bad_request(format!(
-                "A part of the path is not valid ({error}); use ids exactly as an answer gave them."
+                "A part of the path is not valid ({why}); use ids exactly as an answer gave them."
             ))
         }))
     }
@@ -87,7 +88,8 @@ impl<T: DeserializeOwned + 'static> FromRequest for Query<T> {
             let parameter = error.path().to_string();
             let message = error.into_inner().to_string();
             let parameter = missing_member(&message).map_or(parameter, ToOwned::to_owned);
-            Problem::bad_request("A query parameter is not valid; see errors.").parameter(parameter, message)
+            Problem::bad_request("A query parameter is not valid; see errors.")
+                .parameter(parameter, without_values(&message))
         }))
     }
 }
@@ -140,7 +142,24 @@ fn invalid(error: &serde_json::Error, path: &serde_path_to_error::Path) -> Probl
         push(&mut pointer, name);
     }
     Problem::unprocessable("The body does not have the expected shape; see errors, and /docs for what is expected.")
-        .field(pointer, message)
+        .field(pointer, without_values(&message))
+}
+
+/// What serde says of a value, without the value: it may be an address or a password in the wrong place, and answers are kept and shown around.
+fn without_values(message: &str) -> String {
+    let Some((found, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+    format!("{kind}, expected {expected}")
+}
+
+/// The same for what is said of a part of a path.
+fn without_quoted(message: &str) -> String {
+    match (message.split_once('"'), message.rsplit_once('"')) {
+        (Some((before, _)), Some((_, after))) => format!("{before}…{after}"),
+        _ => message.to_owned(),
+    }
 }
 
 /// serde reports a missing member at its parent, with its name in the message only.
@@ -260,5 +279,21 @@ mod tests {
     fn other_json_types_are_accepted_and_forms_are_not() {
         assert!(is_json("application/json") && is_json("Application/Merge-Patch+JSON"));
         assert!(!is_json("") && !is_json("text/json") && !is_json("application/x-www-form-urlencoded"));
+    }
+
+    #[test]
+    fn an_explanation_does_not_repeat_the_value() {
+        for (message, said) in [
+            (
+                "invalid type: string \"ada@example.org, expected \", expected u32 at line 1 column 7",
+                "invalid type: string, expected u32 at line 1 column 7",
+            ),
+            ("invalid value: integer `7`, expected a digit", "invalid value: integer, expected a digit"),
+            ("unknown variant `s3cr3t`, expected one of `a`, `b`", "unknown variant, expected one of `a`, `b`"),
+            ("missing field `name` at line 1", "missing field `name` at line 1"),
+        ] {
+            assert_eq!(without_values(message), said);
+        }
+        assert_eq!(without_quoted("can not parse \"ada@example.org\" to a i64"), "can not parse … to a i64");
     }
 }

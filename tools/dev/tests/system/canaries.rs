@@ -192,7 +192,11 @@ impl<'a> Visit<'a> {
     ) -> Answer {
         let port = self.stack.port(service).unwrap();
         let key = format!("canary-{}", self.traces.len());
-        let headers = [("idempotency-key", key.as_str()), ("user-agent", "canary/1.0 (canary-7f3e91@example.test)")];
+        let headers = [
+            ("idempotency-key", key.as_str()),
+            ("if-match", "*"),
+            ("user-agent", "canary/1.0 (canary-7f3e91@example.test)"),
+        ];
         let answer = http::send(port, method.clone(), path, token, &headers, body.as_ref()).await.unwrap();
         self.traces.insert(answer.trace_id().unwrap());
         if !answer.status.is_success() {
