@@ -93,7 +93,7 @@ fn path(line: &Line, graph: &Graph, top: f64) -> String {
     path
 }
 
-/// The top of the axis: the next 1, 2 or 5 with zeros, and not so little that noise fills the picture.
+/// The top of the axis: a round number whose half is round too, and not so little that noise fills the picture.
 fn round_up(highest: f64, unit: Unit) -> f64 {
     let least = match unit {
         Unit::Number | Unit::PerMinute => 4.0,
@@ -103,7 +103,11 @@ fn round_up(highest: f64, unit: Unit) -> f64 {
     };
     let wanted = highest.max(least);
     let power = 10f64.powf(wanted.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|top| *top >= wanted * 0.999).unwrap_or(wanted)
+    [1.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|top| *top >= wanted * 0.999)
+        .unwrap_or(wanted)
 }
 
 fn say(value: f64, unit: Unit) -> String {
@@ -164,8 +168,7 @@ mod tests {
 
     #[test]
     fn an_axis_ends_at_a_round_number() {
-        for (highest, unit, top) in [(0.0, Unit::Number, 5.0), (7.3, Unit::Number, 10.0), (0.034, Unit::Seconds, 0.05)]
-        {
+        for (highest, unit, top) in [(0.0, Unit::Number, 4.0), (7.3, Unit::Number, 8.0), (0.034, Unit::Seconds, 0.04)] {
             assert!((round_up(highest, unit) - top).abs() < 1e-9, "{highest}");
         }
         assert_eq!((say(0.25, Unit::Share), say(0.034, Unit::Seconds)), ("25 %".to_owned(), "34.0 ms".to_owned()));
