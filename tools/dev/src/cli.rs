@@ -41,7 +41,7 @@ enum Command {
     Check(CheckArgs),
     /// Renew what is generated and checked in: `.sqlx/` of every package and the broker definitions.
     Prepare(PrepareArgs),
-    /// The mailbox and the trace store of a stack without Docker, as one process.
+    /// The page of a stack and, without Docker, its mailbox and its traces, as one process.
     #[command(hide = true)]
     Backend(BackendArgs),
 }
@@ -138,6 +138,17 @@ struct PrepareArgs {
 #[derive(Args)]
 struct BackendArgs {
     #[arg(long)]
+    stack: String,
+    #[arg(long)]
+    page: SocketAddr,
+    #[command(flatten)]
+    own: Option<OwnArgs>,
+}
+
+#[derive(Args)]
+#[group(multiple = true)]
+struct OwnArgs {
+    #[arg(long)]
     smtp: SocketAddr,
     #[arg(long)]
     mailbox: SocketAddr,
@@ -189,6 +200,9 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Bench(args) => bench::run(args.engines, &args.what, usize::from(args.pairs)).await,
         Command::Check(args) => check::run(args.engines, args.quick).await,
         Command::Prepare(args) => prepare::run(args.engines).await,
-        Command::Backend(args) => backend::run(args.smtp, args.mailbox, args.otlp, args.traces).await,
+        Command::Backend(BackendArgs { stack, page, own }) => {
+            let own = own.map(|OwnArgs { smtp, mailbox, otlp, traces }| backend::Own { smtp, mailbox, otlp, traces });
+            backend::run(stack, page, own).await
+        }
     }
 }

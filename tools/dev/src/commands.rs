@@ -3,7 +3,9 @@
 use anyhow::Result;
 
 use crate::{
-    console, replicas, sample, seed,
+    backend, console,
+    process::Tracked,
+    replicas, sample, seed,
     services::{OPERATOR_EMAIL, SERVICES},
     stack::{DEFAULT_NAME, Options, Stack, lock, stop_everything},
     state::State,
@@ -77,10 +79,11 @@ pub(crate) async fn status(name: &str) -> Result<bool> {
     console::heading(format_args!("Stack \"{name}\""));
     let ports = state.ports;
     let backend = state.backend.as_ref().map(|(process, _)| process);
+    let backend_port = if state.docker { ports.page() } else { ports.mailbox() };
     for (label, process, port) in [
         ("PostgreSQL", state.postgres.as_ref(), ports.postgres()),
         ("RabbitMQ", state.rabbitmq.as_ref(), ports.amqp()),
-        ("mailbox, traces", backend, ports.mailbox()),
+        (backend::label(&state), backend, backend_port),
     ] {
         match process {
             Some(process) if process.is_running() => {
@@ -118,6 +121,9 @@ pub(crate) async fn status(name: &str) -> Result<bool> {
         fine = false;
         console::row("services", "none runs");
     }
+    if backend.is_some_and(Tracked::is_running) {
+        console::row("page", format_args!("http://localhost:{}   all of this, with graphs", ports.page()));
+    }
     show_people(&state);
     Ok(fine)
 }
@@ -137,6 +143,7 @@ pub(crate) async fn all_ready(state: &State) -> bool {
 fn show_urls(stack: &Stack) {
     let (state, ports, tools) = (&stack.state, stack.state.ports, stack.tools);
     console::heading("Where everything is");
+    console::row("start here", format_args!("http://localhost:{}   what runs, how it is, graphs", ports.page()));
     let mut services = SERVICES;
     services.sort_by_key(|service| service.port);
     for service in services {

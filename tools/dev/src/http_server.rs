@@ -8,7 +8,7 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, REFERRER_POLICY,
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, LOCATION, REFERRER_POLICY,
         X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
@@ -80,6 +80,15 @@ pub(crate) fn asset(content_type: &'static str, body: &'static str) -> Reply {
     // A new build has new files under the same names.
     asset.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     asset
+}
+
+/// Somewhere else instead.
+pub(crate) fn redirect(to: &str) -> Reply {
+    let mut reply = text(StatusCode::SEE_OTHER, "");
+    if let Ok(to) = HeaderValue::try_from(to) {
+        reply.headers_mut().insert(LOCATION, to);
+    }
+    reply
 }
 
 /// Text as HTML shows it, also inside a double-quoted attribute.

@@ -12,6 +12,7 @@ mod cli;
 mod commands;
 mod console;
 mod demo;
+mod dev_page;
 mod docker;
 mod endpoint;
 mod engines;

@@ -2,12 +2,17 @@
 //! each service. Nothing is loaded from elsewhere, and nothing stands inline: the content policy of [`crate::http_server`] forbids
 //! both scripts and styles that are part of a page, so that text which is not ours can become neither.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    sync::{Arc, OnceLock},
+};
 
+use hyper::StatusCode;
 use mail_parser::DateTime;
 
 use crate::{
-    http_server::{Ask, Reply, asset, escape, page},
+    http_server::{Ask, Reply, asset, escape, page, redirect, text},
     workspace,
 };
 
@@ -62,6 +67,28 @@ pub(crate) fn shared_asset(ask: &Ask) -> Option<Reply> {
         ["assets", "style.css"] => Some(asset("text/css; charset=utf-8", include_str!("look/style.css"))),
         ["assets", "icon.svg"] => Some(asset("image/svg+xml", include_str!("look/icon.svg"))),
         _ => None,
+    }
+}
+
+/// Where the page of the stack is that something is part of; it is known once that has started.
+#[derive(Clone, Default)]
+pub(crate) struct Stack(Arc<OnceLock<u16>>);
+
+impl Stack {
+    /// In the navigation of everything that may be part of a stack.
+    pub(crate) const LINK: (&str, &str) = ("/stack", "This stack");
+
+    pub(crate) fn is_at(&self, port: u16) {
+        // A second page would be no news to anybody.
+        let _known = self.0.set(port);
+    }
+
+    /// Follows [`Self::LINK`]; `None` for any other path.
+    pub(crate) fn answer(&self, ask: &Ask) -> Option<Reply> {
+        (ask.path == ["stack"]).then(|| match self.0.get() {
+            Some(port) => redirect(&format!("http://localhost:{port}/")),
+            None => text(StatusCode::NOT_FOUND, "This is not part of a stack.\n"),
+        })
     }
 }
 

@@ -29,7 +29,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::http_server;
+use crate::{http_server, look::Stack};
 use store::Store;
 
 pub use script::{Behaviour, Script, Stage};
@@ -41,6 +41,7 @@ pub struct Mailbox {
     http: SocketAddr,
     store: Arc<Store>,
     script: Script,
+    stack: Stack,
     _tasks: JoinSet<()>,
 }
 
@@ -58,15 +59,22 @@ impl Mailbox {
         tasks.spawn(smtp::serve(smtp_listener, Arc::clone(&store), script.clone()));
         let pages = Arc::clone(&store);
         // Dropping the set ends the tasks; nobody asks them to stop before.
-        let answer = move |ask| std::future::ready(api::answer(&pages, &ask));
+        let stack = Stack::default();
+        let home = stack.clone();
+        let answer = move |ask| std::future::ready(home.answer(&ask).unwrap_or_else(|| api::answer(&pages, &ask)));
         tasks.spawn(http_server::serve(http_listener, CancellationToken::new(), answer));
-        Ok(Self { smtp, http, store, script, _tasks: tasks })
+        Ok(Self { smtp, http, store, script, stack, _tasks: tasks })
     }
 
     /// Where mail is taken.
     #[must_use]
     pub fn smtp_addr(&self) -> SocketAddr {
         self.smtp
+    }
+
+    /// Makes it part of a stack, to whose page its own lead back.
+    pub(crate) fn is_part_of(&self, page: u16) {
+        self.stack.is_at(page);
     }
 
     /// Where the page and the API are.

@@ -43,7 +43,7 @@ pub struct Options {
     settings: Vec<Setting>,
     /// How the services are built.
     pub(crate) profile: Profile,
-    /// The program of `cargo dev`, which runs itself again for the mailbox and the traces.
+    /// The program of `cargo dev`, which runs itself again for the page of the stack, the mailbox and the traces.
     pub program: PathBuf,
 }
 
@@ -234,6 +234,12 @@ impl Stack {
         self.tools.traces
     }
 
+    /// The port of the page that shows what runs and how it is.
+    #[must_use]
+    pub fn page_port(&self) -> u16 {
+        self.state.ports.page()
+    }
+
     /// What the shop offers to people.
     #[must_use]
     pub fn shop(&self) -> Shop {
@@ -313,24 +319,25 @@ pub(crate) fn lock(name: &str) -> Result<fs::File> {
 }
 
 async fn start_tools(state: &mut State, engines: &Engines, options: &Options) -> Result<Tools> {
-    if let Some(compose) = &engines.docker {
-        return Ok(Tools {
+    let elsewhere = match &engines.docker {
+        None => None,
+        Some(compose) => Some(Tools {
             smtp: compose.port("mailpit", 1025).await?,
             mailbox: compose.port("mailpit", 8025).await?,
             otlp: compose.port("jaeger", 4317).await?,
             traces: compose.port("jaeger", 16686).await?,
-        });
-    }
-    backend::start(state, &options.program).await
+        }),
+    };
+    backend::start(state, &options.program, elsewhere).await
 }
 
 pub(crate) async fn stop_everything(state: &mut State, purge: bool) -> Result<()> {
     let all = state.services.clone();
     replicas::stop_all(state, &all).await?;
-    if let Some((backend, _)) = state.backend.take() {
-        backend.stop(Signal::TERM, Duration::from_secs(10)).await?;
+    if let Some((process, _)) = state.backend.take() {
+        process.stop(Signal::TERM, Duration::from_secs(10)).await?;
         state.save()?;
-        console::row("mailbox, traces", "stopped");
+        console::row(backend::label(state), "stopped");
     }
     engines::stop(state, purge).await?;
     if purge {

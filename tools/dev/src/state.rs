@@ -53,13 +53,17 @@ impl Ports {
     pub(crate) fn traces(self) -> u16 {
         16686 + self.offset
     }
+    /// The page of the stack.
+    pub(crate) fn page(self) -> u16 {
+        8080 + self.offset
+    }
     pub(crate) fn service(self, service: &Service, replica: u16) -> u16 {
         service.port + 10 * replica + self.offset
     }
 
     fn all(self) -> Vec<u16> {
         let engines = [self.postgres(), self.amqp(), self.management(), self.distribution(), self.epmd()];
-        let tools = [self.smtp(), self.mailbox(), self.otlp(), self.traces()];
+        let tools = [self.smtp(), self.mailbox(), self.otlp(), self.traces(), self.page()];
         let services = SERVICES.iter().map(|service| self.service(service, 0));
         engines.into_iter().chain(tools).chain(services).collect()
     }
@@ -130,7 +134,7 @@ pub(crate) struct State {
     pub(crate) epmd: Option<Tracked>,
     #[serde(default)]
     pub(crate) rabbitmq: Option<Tracked>,
-    /// The mailbox and the traces, with the fingerprint of their binary.
+    /// The page of the stack, the mailbox and the traces, with the fingerprint of their binary.
     #[serde(default)]
     pub(crate) backend: Option<(Tracked, u64)>,
     /// Containers of this stack were started.

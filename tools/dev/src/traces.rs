@@ -17,7 +17,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::http_server;
+use crate::{http_server, look::Stack};
 use store::Store;
 
 pub use store::{Event, Kind, Resource, Span, Status, Value};
@@ -27,6 +27,7 @@ pub struct TraceStore {
     otlp: SocketAddr,
     http: SocketAddr,
     store: Arc<Store>,
+    stack: Stack,
     _tasks: JoinSet<()>,
 }
 
@@ -44,15 +45,22 @@ impl TraceStore {
         tasks.spawn(otlp::serve(otlp_listener, Arc::clone(&store)));
         let pages = Arc::clone(&store);
         // Dropping the set ends the tasks; nobody asks them to stop before.
-        let answer = move |ask| std::future::ready(api::answer(&pages, &ask));
+        let stack = Stack::default();
+        let home = stack.clone();
+        let answer = move |ask| std::future::ready(home.answer(&ask).unwrap_or_else(|| api::answer(&pages, &ask)));
         tasks.spawn(http_server::serve(http_listener, CancellationToken::new(), answer));
-        Ok(Self { otlp, http, store, _tasks: tasks })
+        Ok(Self { otlp, http, store, stack, _tasks: tasks })
     }
 
     /// Where spans are received.
     #[must_use]
     pub fn otlp_addr(&self) -> SocketAddr {
         self.otlp
+    }
+
+    /// Makes it part of a stack, to whose page its own lead back.
+    pub(crate) fn is_part_of(&self, page: u16) {
+        self.stack.is_at(page);
     }
 
     /// Where the page and the query API are.

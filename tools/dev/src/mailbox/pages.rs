@@ -5,10 +5,10 @@ use std::{fmt::Write as _, sync::Arc};
 use super::store::Mail;
 use crate::{
     http_server::{Reply, escape, html},
-    look::Page,
+    look::{Page, Stack},
 };
 
-const NAVIGATION: &[(&str, &str)] = &[("/", "Mailbox")];
+const NAVIGATION: &[(&str, &str)] = &[Stack::LINK, ("/", "Mailbox")];
 
 /// The mail's own HTML runs no script, loads nothing from anywhere, and opens links beside the page.
 const PART_POLICY: &str =

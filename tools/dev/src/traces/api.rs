@@ -7,10 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use hyper::{
-    Method, StatusCode,
-    header::{HeaderValue, LOCATION},
-};
+use hyper::{Method, StatusCode};
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -22,7 +19,7 @@ use super::{
 };
 use crate::{
     endpoint::encode,
-    http_server::{Ask, Reply, json, text},
+    http_server::{Ask, Reply, json, redirect, text},
 };
 
 /// So many traces the page shows at first; Jaeger's own page does so too.
@@ -88,12 +85,7 @@ fn list(store: &Store, ask: &Ask) -> Reply {
 
 /// The form for an id cannot put it into the path by itself.
 fn to_trace(id: &str) -> Reply {
-    let mut reply = text(StatusCode::SEE_OTHER, "");
-    let place = if id.is_empty() { "/search".to_owned() } else { format!("/trace/{}", encode(id)) };
-    if let Ok(place) = HeaderValue::try_from(place) {
-        reply.headers_mut().insert(LOCATION, place);
-    }
-    reply
+    if id.is_empty() { redirect("/search") } else { redirect(&format!("/trace/{}", encode(id))) }
 }
 
 fn map(store: &Store, ask: &Ask) -> Reply {

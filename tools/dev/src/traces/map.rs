@@ -139,11 +139,11 @@ impl Map {
     }
 
     fn add_leaf(&mut self, span: &Span) {
-        let Some((node, how)) = leaf(span) else { return };
+        let Some(node) = leaf(span) else { return };
         let (count, errors) = self.nodes.entry(node.clone()).or_default();
         *count += 1;
         *errors += u64::from(span.failed());
-        let traffic = self.edges.entry((service(span), node, how)).or_default();
+        let traffic = self.edges.entry((service(span), node, How::Call)).or_default();
         traffic.add(span, span.failed(), span.duration_ns());
     }
 
@@ -168,28 +168,27 @@ fn service(span: &Span) -> Node {
     Node { what: What::Service, name: span.resource.service.clone() }
 }
 
-/// Whom a span talks to that sends no spans; `None` when it does not tell.
-fn leaf(span: &Span) -> Option<(Node, How)> {
+/// Whom a span talks to that sends no spans. To a broker that is a call too: its confirm is waited for.
+fn leaf(span: &Span) -> Option<Node> {
     if span.kind != Kind::Client {
         return None;
     }
-    let address = || span.text("server.address").or_else(|| span.text("net.peer.name"));
-    let (what, name, how) = if let Some(system) = span.text("db.system.name").or_else(|| span.text("db.system")) {
+    let address = || {
+        let host = span.text("server.address").or_else(|| span.text("net.peer.name"))?;
+        Some(span.text("server.port").map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
+    };
+    let (what, name) = if let Some(system) = span.text("db.system.name").or_else(|| span.text("db.system")) {
         let database = span.text("db.namespace").or_else(|| span.text("db.name"));
-        (
-            What::Database,
-            database.map_or_else(|| system.clone(), |database| format!("{database} ({system})")),
-            How::Call,
-        )
+        (What::Database, database.map_or_else(|| system.clone(), |database| format!("{database} ({system})")))
     } else if let Some(system) = span.text("messaging.system") {
-        (What::Broker, system, How::Event)
+        (What::Broker, system)
     } else if span.text("network.protocol.name").as_deref() == Some("smtp") {
-        (What::Mail, "SMTP".to_owned(), How::Call)
+        (What::Mail, "SMTP".to_owned())
     } else {
         let name = span.text("peer.service").or_else(address);
-        (What::Other, name.unwrap_or_else(|| span.name.clone()), How::Call)
+        (What::Other, name.unwrap_or_else(|| span.name.clone()))
     };
-    Some((Node { what, name }, how))
+    Some(Node { what, name })
 }
 
 #[cfg(test)]

@@ -13,14 +13,14 @@ use hyper::StatusCode;
 use super::store::{Kind, Span};
 use crate::{
     http_server::{Ask, Reply, asset, escape},
-    look::{self, Page},
+    look::{self, Page, Stack},
 };
 
 pub(super) use list::{Found, list};
 pub(super) use map::map;
 pub(super) use waterfall::trace;
 
-const NAVIGATION: &[(&str, &str)] = &[("/search", "Traces"), ("/map", "Map of services")];
+const NAVIGATION: &[(&str, &str)] = &[Stack::LINK, ("/search", "Traces"), ("/map", "Map of services")];
 
 /// A file that a page needs; `None` for any other path.
 pub(super) fn asset_of(ask: &Ask) -> Option<Reply> {

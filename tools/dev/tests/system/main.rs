@@ -1,4 +1,4 @@
-//! The whole shop on the real system, through public doors only: HTTP of the services, the mailbox, the traces. Started and stopped as
+//! The whole shop on the real system, through public doors only: HTTP of the services, the mailbox, the traces, the page of the stack. Started and stopped as
 //! `cargo dev` does it, each stack under a name and on ports of its own.
 //!
 //! A test is a stack: the parts that share one follow each other on it. A stack whose test has failed is left behind for whoever looks
@@ -9,6 +9,7 @@ mod access_log;
 mod canaries;
 mod deadlines;
 mod orders;
+mod page;
 mod registration;
 mod rush;
 mod scene;
@@ -35,6 +36,7 @@ async fn the_shop_works_whatever_dies_on_the_way() {
     registration::all(&mut stack).await;
     orders::all(&mut stack).await;
     access_log::all(&stack).await;
+    page::all(&mut stack).await;
     stack.stop(true).await.unwrap();
 }
 

@@ -122,6 +122,7 @@ async fn sees_markup_as_text(browser: &Browser, url: &str) {
     for id in [1, 2] {
         browser.click(&format!("{} summary", row(id))).await;
     }
+    assert!(!browser.eval("document.title").await.as_str().unwrap().contains("hacked"));
     assert!(browser.text(&format!("{} .facts", row(1))).await.contains("<script>document.title='hacked'</script>"));
     assert!(browser.text(&format!("{} .what", row(2))).await.contains("</span><script>"));
     for page in ["/", "/map", "/search?tags=%22%3E%3Cscript%3Edocument.title%3D'hacked'%3C/script%3E=1&service=%3Cb%3E"]
