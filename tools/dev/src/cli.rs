@@ -31,9 +31,9 @@ enum Command {
     Test(TestArgs),
     /// Measure the way from a commit to its effect beside the bare engines, in a release build.
     Bench(BenchArgs),
-    /// Check format, lints, documentation, supply chain, contracts and generated files.
+    /// Check format, lints, documentation, alerts, supply chain, contracts and generated files.
     Check(CheckArgs),
-    /// Renew what is generated and checked in: `.sqlx/` of every package and the broker definitions.
+    /// Renew what is generated and checked in: `.sqlx/` of every package, the broker definitions, the dashboards.
     Prepare(PrepareArgs),
     /// The mailbox and the trace store of a stack without Docker, as one process.
     #[command(hide = true)]
@@ -122,6 +122,9 @@ struct CheckArgs {
 
 #[derive(Args)]
 struct PrepareArgs {
+    /// Only the dashboards, which need neither engines nor a build.
+    #[arg(long)]
+    quick: bool,
     #[command(flatten)]
     engines: Given,
 }
@@ -159,6 +162,8 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Up(args) => {
             let mut options = stack::Options::named(&args.stack.name);
             options.replicas = args.replicas;
+            // As often as a person looks.
+            options.monitoring = Some(stack::Monitoring { interval_seconds: 5 });
             options.engines = args.engines;
             commands::up(options, args.detach).await
         }
@@ -179,7 +184,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Bench(args) => test::bench(args.engines, &args.bench).await,
         Command::Check(args) => check::run(args.engines, args.quick).await,
-        Command::Prepare(args) => prepare::run(args.engines).await,
+        Command::Prepare(args) => prepare::run(args.engines, args.quick).await,
         Command::Backend(args) => backend::run(args.smtp, args.mailbox, args.otlp, args.traces).await,
     }
 }

@@ -6,13 +6,15 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod deadlines;
+mod expressions;
+mod metrics;
 mod orders;
 mod registration;
 mod rush;
 
 use std::{path::PathBuf, time::Duration};
 
-use dev::stack::{Options, Stack};
+use dev::stack::{Monitoring, Options, Stack};
 use tokio::sync::Mutex;
 
 const PASSWORD: &str = "a long and unlikely pass phrase";
@@ -52,6 +54,17 @@ async fn nothing_waits_for_ever_and_nothing_is_kept() {
         .setting("payments", "PROVIDER_SLOW_SECONDS", 10);
     let mut stack = start(options).await;
     deadlines::all(&mut stack).await;
+    stack.stop(true).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_happens_is_measured_and_what_goes_wrong_is_said() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let mut options = options("metrics");
+    // The rules are the shipped ones; only how often they are looked at is not.
+    options.monitoring = Some(Monitoring { interval_seconds: 1 });
+    let stack = start(patient(options)).await;
+    metrics::all(&stack).await;
     stack.stop(true).await.unwrap();
 }
 
