@@ -7,6 +7,7 @@
 
 mod consuming;
 mod failing;
+mod measuring;
 mod ordering;
 mod outages;
 mod processes;

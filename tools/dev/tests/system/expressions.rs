@@ -24,7 +24,7 @@ pub(crate) fn metrics(expression: &str) -> BTreeSet<String> {
                 if BEFORE_LABELS.contains(&name) && next.starts_with('(') {
                     after(next, ')')
                 } else {
-                    if !WORDS.contains(&name) && !next.starts_with('(') {
+                    if !WORDS.contains(&name) && !is_called(next) {
                         found.insert(name.to_owned());
                     }
                     tail
@@ -34,6 +34,12 @@ pub(crate) fn metrics(expression: &str) -> BTreeSet<String> {
         };
     }
     found
+}
+
+/// `rate(…)` as well as `sum by (…) (…)`.
+fn is_called(next: &str) -> bool {
+    let grouped = |word: &str| next.strip_prefix(word).is_some_and(|rest| rest.trim_start().starts_with('('));
+    next.starts_with('(') || grouped("by") || grouped("without")
 }
 
 /// What follows the closing bracket; quotes inside are skipped.

@@ -59,6 +59,7 @@ async fn what_is_documented_is_measured_and_nothing_else(stack: &Stack) {
         let names = documented.keys().filter(|name| !measured.contains_key(*name) && !later.contains(*name));
         names.cloned().collect::<Vec<_>>()
     };
+    let mut said = String::new();
     // A number that is taken every few seconds may come a few seconds later.
     let measured = eventually("every metric of deploy/METRICS.md to be measured", async || {
         let mut all = BTreeMap::<String, Metric>::new();
@@ -71,9 +72,7 @@ async fn what_is_documented_is_measured_and_nothing_else(stack: &Stack) {
             }
         }
         let missing = missing(&all);
-        if !missing.is_empty() {
-            eprintln!("not there yet: {missing:?}");
-        }
+        say_once(&mut said, missing.join(", "));
         missing.is_empty().then_some(all)
     })
     .await;
@@ -130,6 +129,7 @@ async fn every_metric_that_is_asked_for_exists(stack: &Stack) {
     let (_, later) = documented();
     let asked = asked_for();
     assert!(asked.len() > 200, "{} expressions: where are the others?", asked.len());
+    let mut said = String::new();
     eventually("every metric of the dashboards and the rules", async || {
         let names = ask(stack, "/api/v1/label/__name__/values").await;
         let names: BTreeSet<_> = names.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
@@ -142,9 +142,7 @@ async fn every_metric_that_is_asked_for_exists(stack: &Stack) {
                 }
             }
         }
-        if !missing.is_empty() {
-            eprintln!("not there yet: {missing:?}");
-        }
+        say_once(&mut said, missing.join(", "));
         missing.is_empty().then_some(())
     })
     .await;
@@ -153,6 +151,14 @@ async fn every_metric_that_is_asked_for_exists(stack: &Stack) {
         let path = format!("/api/v1/query?query={}", encoded(&expression));
         let answer = http::get(stack.prometheus_port(), &path).await.unwrap();
         assert!(answer.status.is_success(), "{place}: {expression}: {}", answer.text());
+    }
+}
+
+/// What is still missing, for whoever reads why the test failed; only when it changes.
+fn say_once(said: &mut String, missing: String) {
+    if *said != missing {
+        eprintln!("not there yet: {missing}");
+        *said = missing;
     }
 }
 
