@@ -33,3 +33,17 @@ create_service inventory "${INVENTORY_DATABASE_PASSWORD:?}"
 create_service payments "${PAYMENTS_DATABASE_PASSWORD:?}"
 create_service notifications "${NOTIFICATIONS_DATABASE_PASSWORD:?}"
 create_service access_log "${ACCESS_LOG_DATABASE_PASSWORD:?}"
+
+# Whoever measures: it may read statistics, and enters the server's own database only.
+SERVICE=postrider_monitor PASSWORD="${MONITOR_DATABASE_PASSWORD:?}" psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 \
+    --username "${POSTGRES_USER:-postgres}" --dbname "${POSTGRES_DB:-postgres}" <<'SQL'
+\getenv service SERVICE
+\getenv password PASSWORD
+set log_statement = 'none';
+set log_min_duration_statement = -1;
+set log_min_error_statement = 'panic';
+select format('create role %I', :'service') where not exists (select from pg_roles where rolname = :'service') \gexec
+alter role :"service" login nosuperuser nocreatedb nocreaterole noreplication nobypassrls password :'password';
+grant pg_monitor to :"service";
+grant connect on database postgres to :"service";
+SQL

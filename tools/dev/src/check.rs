@@ -1,6 +1,7 @@
 //! `cargo dev check`: everything that can be said about the source without running the system. Each check stands for itself, so
 //! that one run names all that is wrong.
 
+mod alerts;
 mod contracts;
 pub(crate) mod definitions;
 mod rust;
@@ -12,6 +13,7 @@ use anyhow::Result;
 use crate::{
     binaries::{self, Profile},
     console::{self, Step},
+    dashboards,
     engines::{self, Given},
     prepare, programs, stack,
     state::State,
@@ -69,6 +71,8 @@ pub(crate) async fn run(given: Given, quick: bool) -> Result<bool> {
     report.check("format", rust::format).await;
     report.check("lints", rust::lints).await;
     report.check("documentation", rust::documentation).await;
+    report.check("alerts", async |step| alerts::check(&root, step).await).await;
+    report.check("dashboards", async |_| dashboards(&root)).await;
     report.check("compose file", async |_| contracts::compose_file(&root).await).await;
     if quick {
         console::row("left out", "supply chain, contracts, SQL, definitions (--quick)");
@@ -81,6 +85,15 @@ pub(crate) async fn run(given: Given, quick: bool) -> Result<bool> {
     }
     console::line(format_args!("\nchecks: {}", report.0));
     Ok(report.0.failed == 0)
+}
+
+fn dashboards(root: &std::path::Path) -> Result<Verdict> {
+    let outdated = dashboards::outdated(root)?;
+    Ok(if outdated.is_empty() {
+        Verdict::Passed("they are what deploy/grafana/dashboards.yml says".to_owned())
+    } else {
+        Verdict::Failed(format!("not what is generated: {}; `cargo dev prepare` renews them", outdated.join(", ")))
+    })
 }
 
 /// What is generated and checked in must be what would be generated now.

@@ -37,9 +37,9 @@ enum Command {
     Test(TestArgs),
     /// Measure, in release builds: the way from a commit to its effect beside the bare engines, and what telemetry costs.
     Bench(BenchArgs),
-    /// Check format, lints, documentation, supply chain, contracts and generated files.
+    /// Check format, lints, documentation, alerts, supply chain, contracts and generated files.
     Check(CheckArgs),
-    /// Renew what is generated and checked in: `.sqlx/` of every package and the broker definitions.
+    /// Renew what is generated and checked in: `.sqlx/` of every package, the broker definitions, the dashboards.
     Prepare(PrepareArgs),
     /// The page of a stack and, without Docker, its mailbox and its traces, as one process.
     #[command(hide = true)]
@@ -131,6 +131,9 @@ struct CheckArgs {
 
 #[derive(Args)]
 struct PrepareArgs {
+    /// Only the dashboards, which need neither engines nor a build.
+    #[arg(long)]
+    quick: bool,
     #[command(flatten)]
     engines: Given,
 }
@@ -179,6 +182,8 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Up(args) => {
             let mut options = stack::Options::named(&args.stack.name);
             options.replicas = args.replicas;
+            // As often as a person looks.
+            options.monitoring = Some(stack::Monitoring { interval_seconds: 5 });
             options.engines = args.engines;
             commands::up(options, args.detach).await
         }
@@ -199,7 +204,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Bench(args) => bench::run(args.engines, &args.what, usize::from(args.pairs)).await,
         Command::Check(args) => check::run(args.engines, args.quick).await,
-        Command::Prepare(args) => prepare::run(args.engines).await,
+        Command::Prepare(args) => prepare::run(args.engines, args.quick).await,
         Command::Backend(BackendArgs { stack, page, own }) => {
             let own = own.map(|OwnArgs { smtp, mailbox, otlp, traces }| backend::Own { smtp, mailbox, otlp, traces });
             backend::run(stack, page, own).await

@@ -84,6 +84,8 @@ pub(crate) async fn status(name: &str) -> Result<bool> {
         ("PostgreSQL", state.postgres.as_ref(), ports.postgres()),
         ("RabbitMQ", state.rabbitmq.as_ref(), ports.amqp()),
         (backend::label(&state), backend, backend_port),
+        ("Prometheus", state.prometheus.as_ref(), ports.prometheus()),
+        ("exporter", state.postgres_exporter.as_ref(), ports.postgres_metrics()),
     ] {
         match process {
             Some(process) if process.is_running() => {
@@ -152,6 +154,9 @@ fn show_urls(stack: &Stack) {
     }
     console::row("mailbox", format_args!("http://localhost:{}   every mail that the shop sends", tools.mailbox));
     console::row("traces", format_args!("http://localhost:{}", tools.traces));
+    if state.prometheus.is_some() {
+        console::row("metrics", format_args!("http://localhost:{}   graphs and alerts", ports.prometheus()));
+    }
     let engines = &stack.engines;
     console::row("RabbitMQ", format_args!("{}:{}", "http://localhost", engines.rabbitmq.management.port));
     console::row("PostgreSQL", format_args!("{}", engines.postgres.admin));

@@ -17,7 +17,14 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Debian's policy layer: 101 means "action forbidden by policy" (invoke-rc.d(8)).
 const FORBID_STARTS: &str = "#!/bin/sh\n# Written by cargo dev for the time of one installation.\nexit 101\n";
 /// What the packages would start at the next boot.
-const UNITS: [&str; 4] = ["postgresql.service", "rabbitmq-server.service", "epmd.service", "epmd.socket"];
+const UNITS: [&str; 6] = [
+    "postgresql.service",
+    "rabbitmq-server.service",
+    "epmd.service",
+    "epmd.socket",
+    "prometheus.service",
+    "prometheus-postgres-exporter.service",
+];
 
 /// Installs packages that are missing, where this may; the error of where it may not is `explanation`.
 pub(crate) async fn packages(packages: &[&str], explanation: &str) -> Result<()> {

@@ -1,5 +1,6 @@
-//! `cargo dev prepare`: renews what is generated and checked in. For SQL that is `.sqlx/` of every package with migrations: the
-//! macros describe their queries against a real database and write what they learn, when they are compiled against one.
+//! `cargo dev prepare`: renews what is generated and checked in: the dashboards, the broker definitions, and, for SQL, `.sqlx/` of every
+//! package with migrations. The macros describe their queries against a real database and write what they learn, when they are compiled
+//! against one.
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +15,7 @@ use crate::{
     binaries::{self, Profile},
     check::definitions,
     console::{self, Step},
+    dashboards,
     engines::{self, Given, Postgres},
     programs, stack,
     state::State,
@@ -36,8 +38,14 @@ pub(crate) struct Package {
     pub(crate) is_library: bool,
 }
 
-pub(crate) async fn run(given: Given) -> Result<bool> {
+/// `quick`: only what needs neither engines nor a build.
+pub(crate) async fn run(given: Given, quick: bool) -> Result<bool> {
     let root = workspace::root()?;
+    dashboards::write(&root)?;
+    console::row("dashboards", "deploy/grafana/dashboards written");
+    if quick {
+        return Ok(true);
+    }
     let _lock = stack::lock(STACK)?;
     let mut state = State::load_or_create(STACK)?;
     let done = renew(&root, &mut state, &given).await;

@@ -17,6 +17,7 @@ use crate::{
     binaries::{self, Binaries, Profile},
     console,
     engines::{self, Engines, Origin},
+    monitoring,
     process::Tracked,
     replicas,
     services::{SERVICES, Service, Setting, Tools, Wiring},
@@ -25,7 +26,7 @@ use crate::{
     topology, workspace,
 };
 
-pub use crate::engines::Given;
+pub use crate::{engines::Given, monitoring::Monitoring};
 pub use inspect::Tapped;
 
 /// The stack that is meant when no name is given; it has the documented ports.
@@ -39,6 +40,8 @@ pub struct Options {
     pub replicas: u16,
     /// Engines to use instead of starting some.
     pub engines: Given,
+    /// Whether Prometheus watches it, where there is one to be had.
+    pub monitoring: Option<Monitoring>,
     /// What services get instead of their usual settings.
     settings: Vec<Setting>,
     /// How the services are built.
@@ -56,6 +59,7 @@ impl Options {
             name: name.to_owned(),
             replicas: 1,
             engines: Given::default(),
+            monitoring: None,
             settings: Vec::new(),
             profile: Profile::Dev,
             program,
@@ -112,6 +116,9 @@ impl Stack {
         let mut stack =
             Self { state, engines, tools, binaries, options, started: Vec::new(), engines_started: !engines_ran };
         stack.start_services().await?;
+        if let Some(how) = stack.options.monitoring {
+            monitoring::start(&mut stack.state, &stack.engines, how).await?;
+        }
         Ok(stack)
     }
 
@@ -184,6 +191,14 @@ impl Stack {
         self.engines.postgres.run(service, script).await
     }
 
+    /// Puts a message that nobody announced into a queue, as its administrator: for tests that put something into its way.
+    ///
+    /// # Errors
+    /// When there is no such queue.
+    pub async fn put_into_queue(&self, queue: &str, payload: &str) -> Result<()> {
+        self.engines.rabbitmq.put(queue, payload).await
+    }
+
     /// Stops the broker and leaves everything else running.
     ///
     /// # Errors
@@ -204,6 +219,11 @@ impl Stack {
         let engines = engines::start(&mut self.state, &self.options.engines).await?;
         self.engines = engines;
         Ok(())
+    }
+
+    /// The services of the shop.
+    pub fn services(&self) -> impl Iterator<Item = &'static str> {
+        SERVICES.iter().map(|service| service.name)
     }
 
     /// The port of the first replica of a service.
@@ -238,6 +258,12 @@ impl Stack {
     #[must_use]
     pub fn page_port(&self) -> u16 {
         self.state.ports.page()
+    }
+
+    /// The port of Prometheus' page and API.
+    #[must_use]
+    pub fn prometheus_port(&self) -> u16 {
+        self.state.ports.prometheus()
     }
 
     /// What the shop offers to people.
@@ -334,6 +360,7 @@ async fn start_tools(state: &mut State, engines: &Engines, options: &Options) ->
 pub(crate) async fn stop_everything(state: &mut State, purge: bool) -> Result<()> {
     let all = state.services.clone();
     replicas::stop_all(state, &all).await?;
+    monitoring::stop(state).await?;
     if let Some((process, _)) = state.backend.take() {
         process.stop(Signal::TERM, Duration::from_secs(10)).await?;
         state.save()?;
@@ -349,7 +376,7 @@ pub(crate) async fn stop_everything(state: &mut State, purge: bool) -> Result<()
 
 /// Removes a stack's folder, and the folders of engines that it links to.
 fn delete(folder: &PathBuf) -> Result<()> {
-    for engine in ["postgres", "rabbitmq"] {
+    for engine in ["postgres", "rabbitmq", "prometheus"] {
         if let Ok(elsewhere) = fs::read_link(folder.join(engine))
             && elsewhere.exists()
         {

@@ -57,6 +57,16 @@ impl Ports {
     pub(crate) fn page(self) -> u16 {
         8080 + self.offset
     }
+    /// RabbitMQ's own metrics.
+    pub(crate) fn broker_metrics(self) -> u16 {
+        26724 + self.offset
+    }
+    pub(crate) fn postgres_metrics(self) -> u16 {
+        9187 + self.offset
+    }
+    pub(crate) fn prometheus(self) -> u16 {
+        9090 + self.offset
+    }
     pub(crate) fn service(self, service: &Service, replica: u16) -> u16 {
         service.port + 10 * replica + self.offset
     }
@@ -64,8 +74,9 @@ impl Ports {
     fn all(self) -> Vec<u16> {
         let engines = [self.postgres(), self.amqp(), self.management(), self.distribution(), self.epmd()];
         let tools = [self.smtp(), self.mailbox(), self.otlp(), self.traces(), self.page()];
+        let metrics = [self.broker_metrics(), self.postgres_metrics(), self.prometheus()];
         let services = SERVICES.iter().map(|service| self.service(service, 0));
-        engines.into_iter().chain(tools).chain(services).collect()
+        engines.into_iter().chain(tools).chain(metrics).chain(services).collect()
     }
 
     fn first_in_use(self) -> Option<u16> {
@@ -137,6 +148,10 @@ pub(crate) struct State {
     /// The page of the stack, the mailbox and the traces, with the fingerprint of their binary.
     #[serde(default)]
     pub(crate) backend: Option<(Tracked, u64)>,
+    #[serde(default)]
+    pub(crate) prometheus: Option<Tracked>,
+    #[serde(default)]
+    pub(crate) postgres_exporter: Option<Tracked>,
     /// Containers of this stack were started.
     #[serde(default)]
     pub(crate) docker: bool,
@@ -180,6 +195,8 @@ impl State {
             epmd: None,
             rabbitmq: None,
             backend: None,
+            prometheus: None,
+            postgres_exporter: None,
             docker: false,
             services: Vec::new(),
             folder: workspace::stack_folder(&root, name),

@@ -8,6 +8,7 @@
 mod collecting;
 mod consuming;
 mod failing;
+mod measuring;
 mod ordering;
 mod outages;
 mod processes;

@@ -17,7 +17,7 @@ const BUF: &str = "@bufbuild/buf@1.75.0";
 /// The events as they were released last, relative to `proto/`. `buf build --exclude-source-info -o baseline.binpb` renews it, at a release only.
 const BASELINE: &str = "baseline.binpb";
 /// What docker-compose.yml holds besides the services of the shop.
-const TOOLS: [&str; 4] = ["postgres", "rabbitmq", "jaeger", "mailpit"];
+const TOOLS: [&str; 7] = ["postgres", "rabbitmq", "jaeger", "mailpit", "prometheus", "postgres-exporter", "grafana"];
 
 /// Names, numbers and layout of the events.
 pub(super) async fn lint(root: &Path, step: &mut Step) -> Result<Verdict> {

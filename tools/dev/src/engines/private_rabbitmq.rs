@@ -51,7 +51,7 @@ pub(super) async fn start(state: &mut State) -> Result<RabbitMq> {
         Some(process) => process,
         None => {
             let server = server().context("RabbitMQ is not installed")?;
-            for port in [ports.amqp(), ports.management(), ports.distribution()] {
+            for port in [ports.amqp(), ports.management(), ports.distribution(), ports.broker_metrics()] {
                 ensure!(
                     state::is_free(port),
                     "port {port} is taken by another program; stop that, or use another --name"
@@ -91,6 +91,8 @@ fn configure(state: &State, folder: &Path, account: Option<&Account>) -> Result<
          listeners.tcp.1 = 127.0.0.1:{amqp}\n\
          management.tcp.ip = 127.0.0.1\n\
          management.tcp.port = {management}\n\
+         prometheus.tcp.ip = 127.0.0.1\n\
+         prometheus.tcp.port = {metrics}\n\
          default_user = {ADMIN}\n\
          default_pass = {password}\n\
          # A laptop with a full disk should still run the shop; a quorum queue's log needs a little room.\n\
@@ -103,11 +105,12 @@ fn configure(state: &State, folder: &Path, account: Option<&Account>) -> Result<
          log.file.rotation.count = 2\n",
         amqp = ports.amqp(),
         management = ports.management(),
+        metrics = ports.broker_metrics(),
         password = state.admin_password,
     );
     files::write_private(&folder.join("rabbitmq.conf"), settings.as_bytes(), account)?;
     files::write_private(&folder.join("advanced.config"), b"[{rabbit, [{quorum_tick_interval, 1000}]}].\n", account)?;
-    files::write_private(&folder.join("enabled_plugins"), b"[rabbitmq_management].\n", account)?;
+    files::write_private(&folder.join("enabled_plugins"), b"[rabbitmq_management, rabbitmq_prometheus].\n", account)?;
     // Without it the system's /etc/rabbitmq/rabbitmq-env.conf would have a say.
     files::write_private(&folder.join("rabbitmq-env.conf"), b"", account)
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use hyper::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Origin;
 use crate::{
@@ -57,6 +57,16 @@ impl RabbitMq {
             let answer = http::request(&self.management, Method::DELETE, &path, None).await?;
             ensure!(answer.status.is_success() || answer.status == StatusCode::NOT_FOUND, "{path}: {}", answer.text());
         }
+        Ok(())
+    }
+
+    /// Puts something into a queue that nobody announced.
+    pub(crate) async fn put(&self, queue: &str, payload: &str) -> Result<()> {
+        let path = format!("/api/exchanges/{}/amq.default/publish", endpoint::encode(&self.vhost));
+        let message =
+            json!({ "properties": {}, "routing_key": queue, "payload": payload, "payload_encoding": "string" });
+        let answer = http::request(&self.management, Method::POST, &path, Some(&message)).await?.success()?.json()?;
+        ensure!(answer["routed"] == true, "there is no queue {queue}");
         Ok(())
     }
 
@@ -153,7 +163,6 @@ pub(super) fn version(overview: &Value) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn bindings_that_no_handler_wants_any_more_are_found_and_foreign_ones_left_alone() {

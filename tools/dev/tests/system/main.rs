@@ -8,6 +8,8 @@
 mod access_log;
 mod canaries;
 mod deadlines;
+mod expressions;
+mod metrics;
 mod orders;
 mod page;
 mod registration;
@@ -18,7 +20,7 @@ mod traces;
 
 use std::{path::PathBuf, time::Duration};
 
-use dev::stack::{Options, Stack};
+use dev::stack::{Monitoring, Options, Stack};
 use tokio::sync::Mutex;
 
 const PASSWORD: &str = "a long and unlikely pass phrase";
@@ -78,6 +80,17 @@ async fn nothing_waits_for_ever_and_nothing_is_kept() {
         .setting("payments", "PROVIDER_SLOW_SECONDS", 10);
     let mut stack = start(options).await;
     deadlines::all(&mut stack).await;
+    stack.stop(true).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_happens_is_measured_and_what_goes_wrong_is_said() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let mut options = options("metrics");
+    // The rules are the shipped ones; only how often they are looked at is not.
+    options.monitoring = Some(Monitoring { interval_seconds: 1 });
+    let stack = start(patient(options)).await;
+    metrics::all(&stack).await;
     stack.stop(true).await.unwrap();
 }
 
