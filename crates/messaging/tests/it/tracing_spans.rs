@@ -114,7 +114,8 @@ async fn a_window_of_several_events_is_one_span_that_links_to_each_and_says_how_
     for parcel in ["p-1", "p-2", "p-3"] {
         publish(&stage.outbox, parcel, 1).instrument(tracing::info_span!("request")).await;
     }
-    let relay = messaging::Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    // With the leases of production: however slow the machine is, they last.
+    let relay = messaging::Relay::new(&stage.outbox, &stage.broker);
     assert_eq!(relay.run_once().await.unwrap().published, 3);
     let send = one(&recording, "send events");
     assert_eq!(attribute(&send, "messaging.batch.message_count"), Some(3.into()));

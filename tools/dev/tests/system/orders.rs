@@ -6,6 +6,9 @@ use crate::scene::Scene;
 
 pub(crate) async fn all(stack: &mut Stack) {
     let scene = Scene::set(stack, "olga@example.test").await;
+    // A service that has been asked knows the keys of access tokens, and needs users no more.
+    scene.is_confirmed(&scene.order("pm_ok").await).await;
+
     an_order_waits_for_whoever_is_away(stack, &scene).await;
     a_crash_of_orders_loses_nothing(stack, &scene).await;
     services_may_come_up_in_any_order_and_the_broker_last(stack, &scene).await;
