@@ -221,11 +221,6 @@ impl Stack {
         Ok(())
     }
 
-    /// The services of the shop.
-    pub fn services(&self) -> impl Iterator<Item = &'static str> {
-        SERVICES.iter().map(|service| service.name)
-    }
-
     /// The port of the first replica of a service.
     ///
     /// # Errors

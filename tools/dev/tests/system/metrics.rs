@@ -50,7 +50,7 @@ async fn every_target_is_read(stack: &Stack) {
     let up = ask(stack, "/api/v1/query?query=sum%20by%20(service)%20(up%7Bjob%3D%22services%22%7D)").await;
     let services: BTreeSet<_> =
         up["result"].as_array().unwrap().iter().map(|one| one["metric"]["service"].as_str().unwrap()).collect();
-    assert_eq!(services, BTreeSet::from_iter(stack.services()), "every service is a target");
+    assert_eq!(services, BTreeSet::from_iter(Stack::services()), "every service is a target");
 }
 
 async fn what_is_documented_is_measured_and_nothing_else(stack: &Stack) {
@@ -63,7 +63,7 @@ async fn what_is_documented_is_measured_and_nothing_else(stack: &Stack) {
     // A number that is taken every few seconds may come a few seconds later.
     let measured = eventually("every metric of deploy/METRICS.md to be measured", async || {
         let mut all = BTreeMap::<String, Metric>::new();
-        for service in stack.services() {
+        for service in Stack::services() {
             let text = http::get(stack.port(service).unwrap(), "/metrics").await.unwrap().text();
             for (name, metric) in measured(&text) {
                 let known = all.entry(name).or_default();
