@@ -25,6 +25,7 @@ pub mod mailbox;
 mod prepare;
 mod process;
 mod programs;
+mod prove;
 mod replicas;
 mod sample;
 mod seed;
