@@ -9,7 +9,9 @@ use crate::{
     bench::{self, Bench},
     check, commands, console, demo,
     engines::Given,
-    prepare, stack, test,
+    prepare,
+    prove::{self, ProveArgs},
+    stack, test,
 };
 
 #[derive(Parser)]
@@ -37,6 +39,8 @@ enum Command {
     Test(TestArgs),
     /// Measure, in release builds: the way from a commit to its effect beside the bare engines, and what telemetry costs.
     Bench(BenchArgs),
+    /// Have the shop work while processes, broker and database are killed, and have a checker say what came of it.
+    Prove(ProveArgs),
     /// Check format, lints, documentation, alerts, supply chain, contracts and generated files.
     Check(CheckArgs),
     /// Renew what is generated and checked in: `.sqlx/` of every package, the broker definitions, the dashboards.
@@ -203,6 +207,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
             test::run(args.engines, args.keep, what).await
         }
         Command::Bench(args) => bench::run(args.engines, &args.what, usize::from(args.pairs)).await,
+        Command::Prove(args) => prove::run(args).await,
         Command::Check(args) => check::run(args.engines, args.quick).await,
         Command::Prepare(args) => prepare::run(args.engines, args.quick).await,
         Command::Backend(BackendArgs { stack, page, own }) => {

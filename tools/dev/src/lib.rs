@@ -29,6 +29,7 @@ pub mod monitoring;
 mod prepare;
 mod process;
 mod programs;
+mod prove;
 mod replicas;
 mod sample;
 mod seed;

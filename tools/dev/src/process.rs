@@ -71,7 +71,12 @@ impl Tracked {
         Ok(())
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    /// Whether it stands still, after SIGSTOP.
+    pub(crate) fn is_stopped(&self) -> bool {
+        look(self.pid).is_some_and(|seen| seen.stopped && seen.birth == self.birth)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(self.pid).context("process ids are positive")?;
         match kill_process(pid, signal) {
             Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
@@ -91,6 +96,7 @@ impl Tracked {
 
 struct Seen {
     zombie: bool,
+    stopped: bool,
     birth: String,
     command: String,
 }
@@ -103,7 +109,13 @@ fn look(pid: i32) -> Option<Seen> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        return Some(Seen { zombie: *fields.first()? == "Z", birth: (*fields.get(19)?).to_owned(), command });
+        let state = *fields.first()?;
+        return Some(Seen {
+            zombie: state == "Z",
+            stopped: state == "T",
+            birth: (*fields.get(19)?).to_owned(),
+            command,
+        });
     }
     let output = Command::new("ps").args(["-o", "stat=,lstart=,command=", "-p", &pid.to_string()]).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -111,7 +123,12 @@ fn look(pid: i32) -> Option<Seen> {
     let rest = rest.trim_start();
     // lstart is "Mon Nov 23 09:12:01 2026": 24 characters.
     let (birth, command) = rest.split_at_checked(24)?;
-    Some(Seen { zombie: state.starts_with('Z'), birth: birth.to_owned(), command: command.trim().to_owned() })
+    Some(Seen {
+        zombie: state.starts_with('Z'),
+        stopped: state.starts_with('T'),
+        birth: birth.to_owned(),
+        command: command.trim().to_owned(),
+    })
 }
 
 /// Starts `command` so that it goes on after this one ends and Ctrl-C does not reach it; what it prints goes to `log`.

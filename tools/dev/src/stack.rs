@@ -19,7 +19,7 @@ use crate::{
     engines::{self, Engines, Origin},
     monitoring,
     process::Tracked,
-    replicas,
+    prove, replicas,
     services::{SERVICES, Service, Setting, Tools, Wiring},
     shop::Shop,
     state::{ServiceProcess, State},
@@ -46,6 +46,8 @@ pub struct Options {
     settings: Vec<Setting>,
     /// How the services are built.
     pub(crate) profile: Profile,
+    /// A queue of this name hears every event, from the first one on.
+    pub(crate) tap: Option<&'static str>,
     /// The program of `cargo dev`, which runs itself again for the page of the stack, the mailbox and the traces.
     pub program: PathBuf,
 }
@@ -62,6 +64,7 @@ impl Options {
             monitoring: None,
             settings: Vec::new(),
             profile: Profile::Dev,
+            tap: None,
             program,
         }
     }
@@ -109,6 +112,9 @@ impl Stack {
         let tools = start_tools(&mut state, &engines, &options).await?;
         let binaries = binaries::build(options.profile).await?;
         topology::import(&mut state, &engines, &binaries).await?;
+        if let Some(queue) = options.tap {
+            prove::tap(&engines.rabbitmq, queue).await?;
+        }
         for service in SERVICES {
             let password = state.credentials(service.name)?.database_password;
             engines.postgres.ensure_service(service.name, &password).await?;

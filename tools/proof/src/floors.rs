@@ -97,12 +97,10 @@ pub(crate) fn reached(index: &Index<'_>) -> Finding {
     look.done()
 }
 
-/// Where nothing was done to it, nothing came twice and nothing was unclear.
+/// Where nothing was done to it, nothing came twice. A service may still say that it is at its limit: that is a floor, not this.
 pub(crate) fn undisturbed(index: &Index<'_>) -> Finding {
-    let mut look = Look::new(
-        "undisturbed",
-        "without faults nothing is published or delivered twice, no mail is repeated, no request is unclear",
-    );
+    let mut look =
+        Look::new("undisturbed", "without faults nothing is published or delivered twice, and no mail is repeated");
     if !index.run.plan.quiet {
         return look.not_applicable("faults were planned");
     }
@@ -113,9 +111,5 @@ pub(crate) fn undisturbed(index: &Index<'_>) -> Finding {
         format!("{} deliveries were made again", index.run.end.redelivered)
     });
     look.expect(counts.repeated_mails == 0, &[], || format!("{} mails were repeated", counts.repeated_mails));
-    for operation in &index.operations {
-        let clear = operation.attempts.iter().all(|attempt| is_definite(attempt.end.map(|(_, what)| what)));
-        look.expect(clear, &[&operation.name()], || "was not answered clearly".to_owned());
-    }
     look.done()
 }

@@ -15,7 +15,7 @@ pub struct Plan {
     pub poisons: Vec<String>,
     /// What must have happened, so that a run in which nothing happened does not pass.
     pub floors: Floors,
-    /// No fault was planned: then nothing is delivered twice, and no request is unclear.
+    /// No fault was planned: then nothing is delivered twice.
     #[serde(default)]
     pub quiet: bool,
 }

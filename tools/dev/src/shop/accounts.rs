@@ -69,7 +69,7 @@ impl Shop {
     }
 
     /// Presses the button behind the newest link that was mailed to somebody.
-    async fn verify(&self, email: &str) -> Result<()> {
+    pub(crate) async fn verify(&self, email: &str) -> Result<()> {
         let base = format!("http://localhost:{}/email-verifications/", self.users);
         eventually(&format!("a mail to {email} with a link that works"), PATIENCE, async || {
             for mail in self.mails_to(email).await? {
@@ -88,7 +88,7 @@ impl Shop {
     }
 
     /// `None`: there is no such account, or the password is another.
-    async fn log_in(&self, email: &str, password: &str) -> Result<Option<Person>> {
+    pub(crate) async fn log_in(&self, email: &str, password: &str) -> Result<Option<Person>> {
         let body = json!({ "email": email, "password": password });
         let answer = http::post(self.users, "/sessions", Some(&body)).await?;
         if answer.status == StatusCode::UNAUTHORIZED {

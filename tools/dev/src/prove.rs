@@ -1,0 +1,144 @@
+//! `cargo dev prove`: has the shop work while things are done to it, and has a checker that shares nothing with it say what came of that.
+//!
+//! A seed decides what is asked and what is done to the shop ([`plan`]); it does not decide how threads interleave, so every run keeps its
+//! history. The customers ([`customers`]) write down each request before it is sent, the [`faults`] write down what shows that they bit,
+//! and in the end ([`rest`], [`witness`]) everything is brought into one folder, which `proof check` judges at any later time as well.
+
+mod customers;
+mod faults;
+mod ledger;
+mod plan;
+mod random;
+mod rest;
+mod witness;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use proof::{Run, Verdict, ledger::End};
+
+use crate::{
+    console::{self, Step},
+    engines::Given,
+    stack::{self, Options, Stack},
+    workspace,
+};
+use customers::Customers;
+use faults::Faults;
+use ledger::Ledger;
+use plan::Plan;
+
+pub(crate) use witness::tap;
+
+/// The longest that anything waits before it goes on by itself is the lease of a job whose worker died; then half a minute for the rest.
+const DRAIN_BOUND: Duration = Duration::from_secs(150);
+
+/// What to prove.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ProveArgs {
+    /// What everything random is drawn from: the same seed is the same orders and the same faults.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Orders to place.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) orders: u32,
+    /// Faults to inject, one after the other.
+    #[arg(long, default_value_t = 8, conflicts_with = "quiet", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) faults: u32,
+    /// Do nothing to the shop: then nothing may be delivered twice.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// Leave the stack running afterwards, for a look at it.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Which stack; it is made anew.
+    #[arg(long, default_value = "prove", value_parser = stack::parse_name)]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) engines: Given,
+}
+
+/// Runs it. `Ok(false)`: something does not hold.
+pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
+    let plan = Plan::draw(args.seed, args.orders, if args.quiet { 0 } else { args.faults });
+    let folder = stack_folder(&args.name, args.seed)?;
+    console::line(console::bold(&format!("Seed {}: {} orders, {} faults", plan.seed, plan.orders, plan.faults.len())));
+    Stack::purge(&args.name).await?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(folder.join("plan.json"), serde_json::to_vec_pretty(&plan)?)?;
+    console::row("plan", folder.join("plan.json").display());
+
+    let mut options = patient(Options::named(&args.name));
+    options.engines = args.engines;
+    options.replicas = plan::REPLICAS;
+    options.tap = Some(witness::TAP);
+    let mut stack = Stack::start(options).await?;
+    let verdict = prove(&mut stack, plan, &folder).await;
+    witness::keep_logs(&stack, &folder)?;
+    if args.keep {
+        console::row("stack", format_args!("goes on running; `cargo dev down --name {}` stops it", args.name));
+    } else {
+        stack.stop(false).await?;
+    }
+    let verdict = verdict?;
+    console::heading("Verdict");
+    console::line(&verdict);
+    console::row("folder", folder.display());
+    Ok(verdict.holds())
+}
+
+async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<Verdict> {
+    let plan = Arc::new(plan);
+    let ledger = Arc::new(Ledger::create(folder, plan.seed)?);
+    console::heading("The shop at work");
+    let customers = Customers::gather(stack, &plan, &ledger).await?;
+    let mut faults = Faults::new(&plan, &ledger);
+    let step = Step::start("orders", "placing them");
+    tokio::try_join!(customers.order(), faults.inject(stack))?;
+    step.done(format_args!("{} orders, {} faults", plan.orders, plan.faults.len()));
+    let mut rest = rest::comes_to_rest(stack, &ledger, DRAIN_BOUND).await?;
+    if rest.stuck.is_none() {
+        rest::put_deadlines_away(stack).await?;
+        rest.stuck = rest::comes_to_rest(stack, &ledger, DRAIN_BOUND).await?.stuck;
+    }
+
+    console::heading("What is left behind");
+    let redelivered = faults.redelivered + witness::redelivered(stack).await?;
+    let end = End {
+        drained_after_ms: rest.after_ms,
+        bound_ms: u64::try_from(DRAIN_BOUND.as_millis())?,
+        stuck: rest.stuck,
+        redelivered,
+    };
+    fs::write(folder.join("end.json"), serde_json::to_vec_pretty(&end)?)?;
+    witness::collect(stack, folder).await?;
+    let verdict = proof::check(&Run::load(folder).context("the run cannot be read")?);
+    fs::write(folder.join("verdict.json"), serde_json::to_vec_pretty(&verdict)?)?;
+    Ok(verdict)
+}
+
+/// The folder of the run, outside of the stack's own, which is deleted before each run.
+fn stack_folder(name: &str, seed: u64) -> Result<PathBuf> {
+    let folder = workspace::root()?.join(".dev/prove").join(name).join(seed.to_string());
+    // A run is kept until the same one is made again.
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot delete {}", folder.display()))?;
+    }
+    Ok(folder)
+}
+
+/// An order waits longer than any fault lasts, so that most of them are confirmed; a slow payment is not that slow.
+fn patient(options: Options) -> Options {
+    options
+        .setting("orders", "STOCK_DEADLINE_SECONDS", 120)
+        .setting("orders", "PAYMENT_DEADLINE_SECONDS", 90)
+        .setting("orders", "COMMIT_DEADLINE_SECONDS", 120)
+        .setting("inventory", "RESERVATION_SECONDS", 300)
+        .setting("payments", "PROVIDER_SLOW_SECONDS", 3)
+}

@@ -1,0 +1,234 @@
+//! What did not have to believe the services: a queue that hears everything, the mailbox, the broker's own numbers, and at the end the
+//! tables as they are. All of it goes into the run's folder, in the format of [`proof::ledger`] and [`proof::dumps`].
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use hyper::Method;
+use proof::ledger::{Binding, Mail, Queue, Tapped};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{console::Step, endpoint::encode, engines::RabbitMq, http, services::SERVICES, stack::Stack};
+
+/// The queue that hears everything.
+pub(super) const TAP: &str = "tap";
+/// Messages or mails that are fetched at once.
+const AT_ONCE: usize = 500;
+
+/// Tables of every service. Payloads stay where they are: nothing is judged by them.
+const MESSAGING: [(&str, &str); 6] = [
+    ("journal", "select message_id, type, key, seq, position from messaging.journal order by position"),
+    ("outbox", "select message_id, type, key, seq, position from messaging.outbox order by position"),
+    ("inbox", "select message_id, consumer from messaging.inbox order by handled_at"),
+    ("consumer_head", "select consumer, producer, key, seq from messaging.consumer_head"),
+    ("parked", "select message_id, consumer, state, reason, history from messaging.parked"),
+    ("job", "select task, id, attempts, last_error from messaging.job"),
+];
+
+/// Tables of one service each.
+const TABLES: [(&str, &str, &str); 13] = [
+    ("users", "users", "select id, email from users"),
+    ("orders", "orders", "select * from orders order by id"),
+    ("orders", "order_lines", "select * from order_lines order by order_id, position"),
+    ("orders", "order_history", "select * from order_history order by order_id, seq"),
+    ("orders", "products", "select * from products"),
+    ("orders", "answers", "select owner, key, status, body from idempotency.answers order by answered_at"),
+    ("inventory", "products", "select * from products"),
+    ("inventory", "stock_movements", "select * from stock_movements order by id"),
+    ("inventory", "reservations", "select * from reservations"),
+    ("inventory", "answers", "select owner, key, status, body from idempotency.answers order by answered_at"),
+    ("payments", "payments", "select * from payments"),
+    ("payments", "book", "select * from provider.book"),
+    (
+        "notifications",
+        "notifications",
+        "select id, user_id, template, state, message_id, details, trace_id from notifications",
+    ),
+];
+
+/// Makes the queue that hears everything, before anybody says anything.
+pub(crate) async fn tap(rabbitmq: &RabbitMq, queue: &str) -> Result<()> {
+    let vhost = encode(&rabbitmq.vhost);
+    let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+    let user = &rabbitmq.management.user;
+    ask(rabbitmq, Method::PUT, &format!("permissions/{vhost}/{}", encode(user)), Some(&all)).await?;
+    let durable = json!({ "durable": true, "arguments": { "x-queue-type": "quorum" } });
+    ask(rabbitmq, Method::PUT, &format!("queues/{vhost}/{queue}"), Some(&durable)).await?;
+    let everything = json!({ "routing_key": "#" });
+    ask(rabbitmq, Method::POST, &format!("bindings/{vhost}/e/events/q/{queue}"), Some(&everything)).await?;
+    Ok(())
+}
+
+async fn ask(rabbitmq: &RabbitMq, method: Method, path: &str, body: Option<&Value>) -> Result<http::Answer> {
+    let answer = http::request(&rabbitmq.management, method, &format!("/api/{path}"), body).await?;
+    answer.success().with_context(|| format!("RabbitMQ, {path}"))
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+async fn broker_list(stack: &Stack, kind: &str) -> Result<Value> {
+    let rabbitmq = &stack.engines.rabbitmq;
+    rabbitmq.get(&format!("{kind}/{}", encode(&rabbitmq.vhost))).await
+}
+
+/// Has the broker close every connection to it; how many there were.
+pub(super) async fn close_connections(stack: &Stack) -> Result<u64> {
+    let rabbitmq = &stack.engines.rabbitmq;
+    let mut closed = 0;
+    for connection in list(&rabbitmq.get("connections").await?) {
+        let name = encode(connection["name"].as_str().unwrap_or_default());
+        let answer =
+            http::request(&rabbitmq.management, Method::DELETE, &format!("/api/connections/{name}"), None).await?;
+        // One that has gone by itself meanwhile was not closed by us.
+        closed += u64::from(answer.status.is_success());
+    }
+    Ok(closed)
+}
+
+/// Deliveries that the broker made again since it runs, as far as it counts.
+pub(super) async fn redelivered(stack: &Stack) -> Result<u64> {
+    let queues = broker_list(stack, "queues").await?;
+    Ok(list(&queues).filter_map(|queue| queue["message_stats"]["redeliver"].as_u64()).sum())
+}
+
+/// What the queues of the shop hold.
+pub(super) async fn queues(stack: &Stack) -> Result<Vec<Queue>> {
+    let queues = broker_list(stack, "queues").await?;
+    let of_the_shop = list(&queues).filter(|queue| queue["name"] != TAP);
+    // A queue of which nothing is known yet is not known to be empty.
+    let held = |queue: &Value| Queue { name: text(&queue["name"]), messages: queue["messages"].as_u64().unwrap_or(1) };
+    Ok(of_the_shop.map(held).collect())
+}
+
+/// Brings everything into the folder.
+pub(super) async fn collect(stack: &Stack, folder: &Path) -> Result<()> {
+    let step = Step::start("witnesses", "asking them");
+    let mails = mails(stack).await?;
+    write(&folder.join("mails.jsonl"), &mails)?;
+    let tapped = tapped(stack).await?;
+    write(&folder.join("tap.jsonl"), &tapped)?;
+    write(&folder.join("bindings.jsonl"), &bindings(stack).await?)?;
+    write(&folder.join("queues.jsonl"), &queues(stack).await?)?;
+    step.done(format_args!("{} messages, {} mails", tapped.len(), mails.len()));
+    let step = Step::start("tables", "copying them");
+    for service in SERVICES {
+        fs::create_dir_all(folder.join(service.name))?;
+        for (table, query) in MESSAGING {
+            dump(stack, folder, service.name, table, query).await?;
+        }
+    }
+    for (service, table, query) in TABLES {
+        dump(stack, folder, service, table, query).await?;
+    }
+    step.done(format_args!("{} tables", TABLES.len() + SERVICES.len() * MESSAGING.len()));
+    Ok(())
+}
+
+/// Keeps the logs of every process, also of a run that could not be brought to its end.
+pub(super) fn keep_logs(stack: &Stack, folder: &Path) -> Result<()> {
+    let to = folder.join("logs");
+    fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
+    for log in fs::read_dir(stack.state.logs())? {
+        let log = log?;
+        fs::copy(log.path(), to.join(log.file_name()))
+            .with_context(|| format!("cannot copy {}", log.path().display()))?;
+    }
+    Ok(())
+}
+
+async fn dump(stack: &Stack, folder: &Path, service: &str, table: &str, query: &str) -> Result<()> {
+    let rows = stack.run_sql(service, &format!("select row_to_json(t) from ({query}) t;")).await?;
+    let path = folder.join(service).join(format!("{table}.jsonl"));
+    fs::write(&path, rows).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn write(path: &Path, rows: &[impl Serialize]) -> Result<()> {
+    let lines: Result<Vec<String>, _> = rows.iter().map(serde_json::to_string).collect();
+    fs::write(path, lines?.join("\n") + "\n").with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Takes everything out of the queue that hears everything, in its order.
+async fn tapped(stack: &Stack) -> Result<Vec<Tapped>> {
+    let rabbitmq = &stack.engines.rabbitmq;
+    let path = format!("queues/{}/{TAP}/get", encode(&rabbitmq.vhost));
+    let some = json!({ "count": AT_ONCE, "ackmode": "ack_requeue_false", "encoding": "base64" });
+    let mut all = Vec::new();
+    loop {
+        let taken = ask(rabbitmq, Method::POST, &path, Some(&some)).await?.json()?;
+        let before = all.len();
+        for message in list(&taken) {
+            let (properties, headers) = (&message["properties"], &message["properties"]["headers"]);
+            ensure!(headers["x-seq"].is_i64(), "a message without its envelope: {message}");
+            all.push(Tapped {
+                message_id: text(&properties["message_id"]),
+                kind: text(&properties["type"]),
+                key: text(&headers["x-key"]),
+                seq: headers["x-seq"].as_i64().unwrap_or_default(),
+                routing_key: text(&message["routing_key"]),
+            });
+        }
+        if all.len() == before {
+            return Ok(all);
+        }
+    }
+}
+
+async fn bindings(stack: &Stack) -> Result<Vec<Binding>> {
+    let found = broker_list(stack, "bindings").await?;
+    let of_events = list(&found).filter(|binding| binding["source"] == "events" && binding["destination"] != TAP);
+    let bound = of_events.filter_map(|binding| {
+        let kind = binding["routing_key"].as_str()?.strip_suffix(".*")?;
+        Some(Binding { consumer: text(&binding["destination"]), kind: kind.to_owned() })
+    });
+    Ok(bound.collect())
+}
+
+/// Every mail that arrived, the oldest first.
+async fn mails(stack: &Stack) -> Result<Vec<Mail>> {
+    let port = stack.mailbox_port();
+    let mut all = Vec::new();
+    loop {
+        let page = http::get_json(port, &format!("/api/v1/messages?start={}&limit={AT_ONCE}", all.len())).await?;
+        let before = all.len();
+        for summary in list(&page["messages"]) {
+            let id = encode(summary["ID"].as_str().unwrap_or_default());
+            let mail = http::get_json(port, &format!("/api/v1/message/{id}")).await?;
+            all.push(Mail {
+                message_id: text(&mail["MessageID"]),
+                recipient: list(&mail["To"]).next().map(|to| text(&to["Address"])).unwrap_or_default(),
+                subject: text(&mail["Subject"]),
+                order_id: order_in(mail["Text"].as_str().unwrap_or_default()),
+            });
+        }
+        if all.len() == before {
+            all.reverse();
+            return Ok(all);
+        }
+    }
+}
+
+/// The first word that looks like the id of an order.
+fn order_in(text: &str) -> Option<String> {
+    let words = text.split(|c: char| !c.is_ascii_hexdigit() && c != '-');
+    let is_id = |word: &&str| word.len() == 36 && word.bytes().filter(|byte| *byte == b'-').count() == 4;
+    words.into_iter().find(is_id).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_a_mail_is_found_in_its_text() {
+        let id = "01a20a43-268f-74eb-bf52-dbfb22993196";
+        assert_eq!(order_in(&format!("Your order {id} is confirmed.")).as_deref(), Some(id));
+        assert_eq!(order_in("Follow https://shop.test/email-verifications/abcdef-123"), None);
+    }
+}
