@@ -8,6 +8,11 @@ use tokio::task::JoinSet;
 
 use super::{spans, webdriver::Browser};
 
+/// Keys, as WebDriver writes them.
+const ARROW_LEFT: &str = "\u{e012}";
+const ARROW_RIGHT: &str = "\u{e014}";
+const ARROW_DOWN: &str = "\u{e015}";
+
 /// One browser for all of it: starting it is what takes long.
 #[tokio::test]
 async fn a_person_finds_a_trace_follows_its_links_and_reads_the_map() {
@@ -40,7 +45,7 @@ async fn finds_by_tag_and_error(browser: &Browser, url: &str) {
     assert_eq!(browser.eval("document.querySelectorAll('.results tbody tr').length").await, json!(3));
     browser.write("[name=tags]", "postrider.attempt=1").await;
     browser.click("[name=errors]").await;
-    browser.click("form.search button").await;
+    browser.follow("form.search button").await;
     assert_eq!(
         browser.eval("[...document.querySelectorAll('.results .root')].map((a) => a.textContent)").await,
         json!(["POST /orders"])
@@ -55,7 +60,7 @@ async fn finds_by_tag_and_error(browser: &Browser, url: &str) {
         json!(true),
         "and is still in the form"
     );
-    browser.click(".results .root").await;
+    browser.follow(".results .root").await;
     assert_eq!(browser.eval("location.pathname").await, json!(format!("/trace/{}", spans::trace_id(spans::ORDER))));
 }
 
@@ -96,10 +101,19 @@ async fn hides_and_shows(browser: &Browser) {
     assert!(browser.sees(&row(5)).await && browser.sees(&row(3)).await, "what is not below is not");
     browser.click(&format!("{} .fold", row(5))).await;
     assert!(browser.sees(&row(20)).await);
+    // The same with the keys of a tree: left folds, right unfolds, down goes to the next line that is seen.
+    let line = format!("{} summary", row(5));
+    browser.write(&line, ARROW_LEFT).await;
+    assert!(!browser.sees(&row(7)).await);
+    browser.write(&line, ARROW_RIGHT).await;
+    assert!(browser.sees(&row(7)).await);
+    browser.write(&line, ARROW_DOWN).await;
+    let focused = browser.eval("'#' + document.activeElement.closest('.row').id").await;
+    assert_eq!(focused, json!(row(6)));
 }
 
 async fn follows_a_link_both_ways(browser: &Browser, url: &str) {
-    browser.click(&format!("{} .link-from", row(4))).await;
+    browser.follow(&format!("{} .link-from", row(4))).await;
     let window = format!("/trace/{}", spans::trace_id(spans::WINDOW));
     assert_eq!(browser.eval("location.pathname").await, json!(window), "from the event to the window that sent it");
     let (first, second) = (row(30), row(31));
@@ -108,7 +122,7 @@ async fn follows_a_link_both_ways(browser: &Browser, url: &str) {
         "the span of the link is open"
     );
     assert!(!browser.sees(&format!("{second} .facts")).await, "and only that");
-    browser.click(&format!("{first} .link-to")).await;
+    browser.follow(&format!("{first} .link-to")).await;
     let back = browser.eval("location.pathname + location.hash").await;
     let order = spans::trace_id(spans::ORDER);
     assert_eq!(back, json!(format!("/trace/{order}{}", row(4))), "and back");
@@ -158,7 +172,7 @@ async fn reads_the_map(browser: &Browser, url: &str) {
         assert!(rows.contains(&wanted), "{wanted} in {rows:#?}");
     }
     assert!(browser.sees(".map path.edge.event").await && browser.sees(".map path.edge.wrong").await);
-    browser.click(".edges a[href*='OrderPlaced']").await;
+    browser.follow(".edges a[href*='OrderPlaced']").await;
     assert_eq!(
         browser.eval("[...document.querySelectorAll('.results .root')].map((a) => a.textContent)").await,
         json!(["POST /orders"])

@@ -4,6 +4,7 @@
 use std::{
     io::Write,
     process::{Command as Probe, Stdio},
+    time::Duration,
 };
 
 use serde_json::{Value as Json, json};
@@ -15,6 +16,10 @@ use tokio::{
 
 /// The name of a reference to an element, by the protocol.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// A page of ours is there at once; a machine that is busy may take longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub struct Browser {
     port: u16,
@@ -82,14 +87,28 @@ impl Browser {
         self.in_session("POST", "execute/sync", &json!({ "script": format!("return {expression}"), "args": [] })).await
     }
 
-    /// The text of an element, as it is seen.
+    /// The text of an element, whether it is on the screen or would have to be scrolled to.
     pub async fn text(&self, css: &str) -> String {
-        let element = self.element(css).await;
-        let text = self.in_session("GET", &format!("element/{element}/text"), &Json::Null).await;
+        let text = self.eval(&format!("document.querySelector({}).textContent", json!(css))).await;
         text.as_str().unwrap().to_owned()
     }
 
-    /// Clicks where a person would, and waits for the page that this leads to.
+    /// Clicks on what leads to another page, and waits until that is there: a click is over before the browser has left.
+    pub async fn follow(&self, css: &str) {
+        self.eval("window.isLeft = true").await;
+        self.click(css).await;
+        let arrived = json!({ "script": "return !window.isLeft && document.readyState === 'complete'", "args": [] });
+        let path = format!("/session/{}/execute/sync", self.session);
+        let waiting = async {
+            // Between two pages there is none to ask: that is an error of the driver, and no answer.
+            while self.try_ask("POST", &path, &arrived).await.ok() != Some(json!(true)) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{css} leads nowhere"));
+    }
+
+    /// Clicks where a person would.
     pub async fn click(&self, css: &str) {
         let element = self.element(css).await;
         self.in_session("POST", &format!("element/{element}/click"), &json!({})).await;
@@ -131,6 +150,11 @@ impl Browser {
 
     /// One command; whatever goes wrong ends the test with what the driver says of it.
     async fn ask(&self, method: &str, path: &str, body: &Json) -> Json {
+        self.try_ask(method, path, body).await.unwrap_or_else(|error| panic!("{method} {path} {body}: {error}"))
+    }
+
+    /// One command; `Err` is what the driver says of it.
+    async fn try_ask(&self, method: &str, path: &str, body: &Json) -> Result<Json, Json> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -153,7 +177,6 @@ impl Browser {
         let mut answer = vec![0; length];
         stream.read_exact(&mut answer).await.unwrap();
         let value = serde_json::from_slice::<Json>(&answer).unwrap()["value"].take();
-        assert!(value.get("error").is_none(), "{method} {path} {body}: {}: {}", value["error"], value["message"]);
-        value
+        if value.get("error").is_some() { Err(value) } else { Ok(value) }
     }
 }
