@@ -12,7 +12,7 @@ const POINTS: u64 = 90;
 
 /// Where the stack's Prometheus listens.
 pub(super) fn port(ports: Ports) -> u16 {
-    9090 + ports.offset
+    ports.prometheus()
 }
 
 /// How far back the graphs go.
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::http_server;
 
-    /// As Prometheus 2.42 answers.
+    /// In the format of Prometheus’ HTTP API.
     fn recorded(query: &str) -> Value {
         let series = |labels: Value, values: Value| json!({ "metric": labels, "values": values });
         let result = if query.contains("messaging_published_total") {
