@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     console::{self, Step},
-    engines::{Engines, Origin},
+    engines::{Engines, Given, Origin},
     files, http, install,
     process::{Tracked, spawn_detached},
     programs,
@@ -41,7 +41,7 @@ pub struct Monitoring {
 }
 
 /// Starts Prometheus, or tells a running one where things are now. A stack that cannot have it is none the worse.
-pub(crate) async fn start(state: &mut State, engines: &Engines, monitoring: Monitoring) -> Result<()> {
+pub(crate) async fn start(state: &mut State, engines: &Engines, given: &Given, monitoring: Monitoring) -> Result<()> {
     if !is_installed().await
         && let Err(reason) = install::packages(&PACKAGES, EXPLANATION).await
     {
@@ -50,7 +50,11 @@ pub(crate) async fn start(state: &mut State, engines: &Engines, monitoring: Moni
     }
     let account = workspace::engine_account()?;
     let folder = workspace::engine_folder(&state.folder().join("prometheus"), account.as_ref())?;
-    let exporter = start_exporter(state, engines, account.as_ref()).await?;
+    // A server that was given is watched by whoever runs it; nothing is made on it that the shop does not need.
+    let exporter = match given.database_url {
+        Some(_) => None,
+        None => start_exporter(state, engines, account.as_ref()).await?,
+    };
     configure(state, engines, exporter, monitoring, &folder, account.as_ref())?;
     if state.prometheus.as_ref().is_some_and(Tracked::is_running) {
         // Targets are read again by themselves, the rest on demand.
@@ -149,9 +153,9 @@ async fn reload(port: u16) -> Result<()> {
     Ok(())
 }
 
-/// PostgreSQL says nothing to Prometheus itself. None where it is somebody else's.
+/// PostgreSQL says nothing to Prometheus itself. None where there is no exporter to be had.
 async fn start_exporter(state: &mut State, engines: &Engines, account: Option<&Account>) -> Result<Option<u16>> {
-    if matches!(engines.rabbitmq.origin, Origin::Given) || !programs::is_there(PACKAGES[1], &["--version"]).await {
+    if !programs::is_there(PACKAGES[1], &["--version"]).await {
         return Ok(None);
     }
     let port = state.ports.postgres_metrics();

@@ -123,7 +123,7 @@ impl Stack {
             Self { state, engines, tools, binaries, options, started: Vec::new(), engines_started: !engines_ran };
         stack.start_services().await?;
         if let Some(how) = stack.options.monitoring {
-            monitoring::start(&mut stack.state, &stack.engines, how).await?;
+            monitoring::start(&mut stack.state, &stack.engines, &stack.options.engines, how).await?;
         }
         Ok(stack)
     }
