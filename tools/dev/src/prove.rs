@@ -67,7 +67,7 @@ pub(crate) struct ProveArgs {
 /// Runs it. `Ok(false)`: something does not hold.
 pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
     let plan = Plan::draw(args.seed, args.orders, if args.quiet { 0 } else { args.faults });
-    let folder = stack_folder(&args.name, args.seed)?;
+    let folder = run_folder(&args.name, args.seed)?;
     console::line(console::bold(&format!("Seed {}: {} orders, {} faults", plan.seed, plan.orders, plan.faults.len())));
     Stack::purge(&args.name).await?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -123,9 +123,9 @@ async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<Verdict> 
     Ok(verdict)
 }
 
-/// The folder of the run, outside of the stack's own, which is deleted before each run.
-fn stack_folder(name: &str, seed: u64) -> Result<PathBuf> {
-    let folder = workspace::root()?.join(".dev/prove").join(name).join(seed.to_string());
+/// The folder of the run, outside of every stack's own (no stack can have this name), because a stack is deleted before each run.
+fn run_folder(name: &str, seed: u64) -> Result<PathBuf> {
+    let folder = workspace::root()?.join(".dev/_prove").join(name).join(seed.to_string());
     // A run is kept until the same one is made again.
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot delete {}", folder.display()))?;

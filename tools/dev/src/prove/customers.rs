@@ -23,8 +23,8 @@ const PASSWORD: &str = "quiet-otter-sings-42";
 const ASK_AGAIN: Duration = Duration::from_millis(400);
 /// After so many attempts nobody asks any more; the request stays unclear then.
 const MAX_ATTEMPTS: u32 = 200;
-/// Refusals of an attempt, not of the request: it is still in hand, or there were too many.
-const NOT_NOW: [StatusCode; 2] = [StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
+/// Refusals of an attempt, not of the request: it is still in hand, there were too many, or it was too slow to arrive.
+const NOT_NOW: [StatusCode; 3] = [StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT];
 
 /// All of them, and where they go.
 #[derive(Clone)]

@@ -132,7 +132,7 @@ impl Plan {
             quiet,
             floors: Floors {
                 acknowledged: 0.9,
-                confirmed: u64::from(orders) / 3,
+                confirmed: u64::from(orders) / 4,
                 recovered: least * u64::from(faults.iter().any(is_seen_by_customers)),
                 absorbed: least,
                 faults: faults.len() as u64,
