@@ -194,7 +194,8 @@ impl Stack {
     /// # Errors
     /// When the SQL fails.
     pub async fn run_sql(&self, service: &str, script: &str) -> Result<String> {
-        self.engines.postgres.run(service, script).await
+        let postgres = &self.engines.postgres;
+        postgres.run(&postgres.name(service), script).await
     }
 
     /// Puts a message that nobody announced into a queue, as its administrator: for tests that put something into its way.
