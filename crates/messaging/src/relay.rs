@@ -77,7 +77,7 @@ pub struct Progress {
 }
 
 /// For how long a relay that is told to stop still sends what is there.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Relay {
     /// A relay for the events of this outbox.
