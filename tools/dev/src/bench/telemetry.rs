@@ -204,6 +204,8 @@ impl Measuring {
         for service in SERVICES {
             self.stack.set(service.name, "OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
             self.stack.set(service.name, "OTEL_TRACES_SAMPLER_ARG", &share.to_string());
+            // As in production, unless somebody wants them: a stack of `cargo dev` does.
+            self.stack.set(service.name, "TRACES_SQL", "false");
         }
         for service in SERVICES {
             self.stack.stop_service(service.name).await?;
