@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use failpoints::without;
 use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -28,7 +29,6 @@ use crate::{
     handler::{ErasedHandler, erase},
     health::Health,
     meters::{self, Meters},
-    mutants::without,
     retry::RECONNECT,
     topology::{self, Feed, Service, Subscription},
 };

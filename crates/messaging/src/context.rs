@@ -27,7 +27,7 @@ pub(crate) const REDRIVE: &str = "redrive";
 impl TraceContext {
     /// The context of a span; unsampled ones too, so that the decision is made once.
     pub(crate) fn of(span: &Span) -> Self {
-        if crate::mutants::without("trace-context") {
+        if failpoints::without("trace-context") {
             return Self::default();
         }
         let context = span.context();

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use failpoints::without;
 use serde::Serialize;
 use serde_json::Value;
 use tracing::Span;
@@ -13,7 +14,6 @@ use crate::{
     consumer::parking::{lock_key, promote_next},
     context::{REDRIVE, TraceContext},
     handler::ErasedHandler,
-    mutants::without,
 };
 
 /// The dead letters of one consumer.

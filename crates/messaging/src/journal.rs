@@ -1,13 +1,13 @@
 //! What was published: replayed to one consumer that needs it again, and erased where a person asks to be forgotten.
 
 use chrono::{DateTime, Utc};
+use failpoints::without;
 use sqlx::PgConnection;
 use tracing::Instrument as _;
 
 use crate::{
     Broker, Envelope, Error, Outbox,
     context::{TraceContext, spans},
-    mutants::without,
     publisher::{Answer, CONFIRM_DEADLINE, Outgoing, Publisher, Route},
     topology::REPLAY_EXCHANGE,
 };

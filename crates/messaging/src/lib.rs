@@ -13,7 +13,6 @@ mod health;
 pub mod journal;
 mod logs;
 mod meters;
-mod mutants;
 mod outbox;
 pub mod pool;
 mod publisher;

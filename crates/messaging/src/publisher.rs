@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use failpoints::without;
 use lapin::{
     Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
@@ -9,7 +10,7 @@ use lapin::{
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use crate::{Broker, Envelope, Error, broker::REQUEST_TIMEOUT, event, mutants::without};
+use crate::{Broker, Envelope, Error, broker::REQUEST_TIMEOUT, event};
 
 /// How long a window may stay unconfirmed. Long: on a live channel a late confirm is only late.
 pub(crate) const CONFIRM_DEADLINE: Duration = Duration::from_secs(30);

@@ -13,6 +13,7 @@ mod window;
 
 use std::{sync::Arc, time::Duration};
 
+use failpoints::without;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, warn};
@@ -22,7 +23,6 @@ use crate::{
     context::spans,
     error::{Verdict, database_verdict},
     meters,
-    mutants::without,
     publisher::{CONFIRM_DEADLINE, Publisher, Route},
     relay::{lanes::Lanes, window::Window},
     retry::RECONNECT,

@@ -5,13 +5,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use failpoints::without;
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use tracing::{Instrument as _, Span};
 
-use crate::{Broker, Error, context::spans, event::LANES, mutants::without};
+use crate::{Broker, Error, context::spans, event::LANES};
 
 /// The topic exchange that every event goes through; the routing key is `<event type>.<lane>`.
 pub const EVENTS_EXCHANGE: &str = "events";

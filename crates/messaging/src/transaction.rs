@@ -6,6 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use failpoints::without;
 use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::Span;
 use uuid::Uuid;
@@ -14,7 +15,6 @@ use crate::{
     Audience, Envelope, Event, Outbox, PublishError,
     context::{TraceContext, spans},
     event::{self, MAX_PAYLOAD_BYTES},
-    mutants::without,
     outbox::lane_bit,
 };
 

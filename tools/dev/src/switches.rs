@@ -21,10 +21,7 @@ pub(crate) async fn run(engines: &Engines) -> Result<(Counts, bool)> {
     let mut counts = Counts::default();
     for (switch, name) in pairs {
         let mut command = tests(engines)?;
-        command
-            .args(["--", "--exact", &name])
-            .env("MESSAGING_WITHOUT", &switch)
-            .env("TEST_PATIENCE_SECONDS", PATIENCE_SECONDS);
+        command.args(["--", "--exact", &name]).env("WITHOUT", &switch).env("TEST_PATIENCE_SECONDS", PATIENCE_SECONDS);
         let output =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().await.context("cannot run cargo")?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -43,7 +40,7 @@ pub(crate) async fn run(engines: &Engines) -> Result<(Counts, bool)> {
 
 fn tests(engines: &Engines) -> Result<Command> {
     let mut command = binaries::cargo()?;
-    command.args(["test", "--quiet", "--package", "messaging", "--features", "mutants", "--test", "it"]);
+    command.args(["test", "--quiet", "--package", "messaging", "--features", "failpoints/enabled", "--test", "it"]);
     test::environment(&mut command, engines);
     Ok(command)
 }

@@ -1,5 +1,6 @@
 //! One life of a collector's channel: takes what is ready, has it stored, acknowledges it with `multiple`, and ends in order.
 
+use failpoints::without;
 use futures_util::StreamExt as _;
 use lapin::{
     Channel,
@@ -18,7 +19,6 @@ use crate::{
     error::Verdict,
     health::Health,
     meters,
-    mutants::without,
     retry::RECONNECT,
 };
 

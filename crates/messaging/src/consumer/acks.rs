@@ -5,9 +5,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use failpoints::without;
 use lapin::{Channel, options::BasicAckOptions};
-
-use crate::mutants::without;
 
 /// Done deliveries above an unfinished one that are tolerated before they are acknowledged one by one.
 const STUCK: usize = 32;

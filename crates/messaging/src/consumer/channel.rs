@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use chrono::Utc;
+use failpoints::without;
 use futures_util::StreamExt as _;
 use lapin::{
     Channel,
@@ -20,7 +21,6 @@ use crate::{
     Consumer, Envelope, Error,
     broker::REQUEST_TIMEOUT,
     consumer::{End, acks::Acks, lane::Lane},
-    mutants::without,
 };
 
 /// A delivery on its way through a lane.

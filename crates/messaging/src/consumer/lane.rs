@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use failpoints::without;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -17,7 +18,6 @@ use crate::{
     consumer::{acks::Acks, channel::Message, parking::Parked, transaction::Fate},
     error::{HandlerError, Verdict},
     meters,
-    mutants::without,
     retry::RECONNECT,
 };
 

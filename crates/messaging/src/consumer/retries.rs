@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use failpoints::without;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -13,7 +14,6 @@ use crate::{
     consumer::parking::{Failure, entry, lock_key, promote_next, record_failure},
     context::TraceContext,
     error::Verdict,
-    mutants::without,
     retry::RECONNECT,
 };
 

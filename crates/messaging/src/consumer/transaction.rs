@@ -3,6 +3,7 @@
 use std::{collections::HashSet, panic::AssertUnwindSafe};
 
 use chrono::Utc;
+use failpoints::without;
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
@@ -10,7 +11,6 @@ use uuid::Uuid;
 
 use crate::{
     Consumer, Envelope, HandlerError, OutboxTransaction, consumer::channel::Message, context::spans, error::Verdict,
-    mutants::without,
 };
 
 /// What became of a message in a committed transaction.

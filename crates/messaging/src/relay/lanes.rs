@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
+use failpoints::without;
 use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::{Error, event::LANES, mutants::without, outbox::lane_bit, relay::Relay};
+use crate::{Error, event::LANES, outbox::lane_bit, relay::Relay};
 
 /// The lanes that a relay holds.
 pub(crate) struct Lanes {

@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use chrono::Utc;
+use failpoints::without;
 
 use crate::{
     Envelope, Outbox,
     context::TraceContext,
     meters::Answers,
-    mutants::without,
     publisher::{Answer, Outgoing},
     relay::{Progress, hold, lanes::Lease},
 };

@@ -1,6 +1,6 @@
 //! The guarantees of this crate, one test each, on a real PostgreSQL and a real RabbitMQ.
 //!
-//! Each test names in its comment the switch (`src/mutants.rs`) that takes its guarantee away and makes it fail; `cargo dev test --mutants`
+//! Each test names in its comment the switch (`without("…")` in `src/`) that takes its guarantee away and makes it fail; `cargo dev test --mutants`
 //! runs every test with its switch and fails when one passes.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
