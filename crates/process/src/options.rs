@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use clap::{Args, FromArgMatches as _, Subcommand};
 use secrecy::SecretString;
 
+use crate::Replay;
+
 /// What every service is told: flags, or the environment.
 #[derive(Clone, Debug, Args)]
 #[group(id = "process")] // clap names groups by the struct, and telemetry's settings have the same name
@@ -57,6 +59,8 @@ pub enum Command<C: Args> {
     Serve(Box<C>),
     /// Print what this service needs of the broker, as JSON
     Topology,
+    /// Send what this service announced once more, to one consumer: its queue was lost, or it is new
+    Replay(Box<Replay<C>>),
 }
 
 impl<C: Args> Command<C> {
@@ -104,6 +108,15 @@ mod tests {
             assert_eq!(config.process.http.listen.port(), 8099);
         }
         assert!(matches!(parse(&["topology"]), Ok(Command::Topology)));
+    }
+
+    #[test]
+    fn a_replay_says_to_whom_and_from_when() {
+        let whole = [&["replay", "--to=inventory", "--since=2026-01-31T12:00:00Z"], &NEEDED[..]].concat();
+        let Ok(Command::Replay(replay)) = parse(&whole) else { panic!("{whole:?}") };
+        assert_eq!((replay.to.as_str(), replay.since.unwrap().timestamp()), ("inventory", 1_769_860_800));
+        assert!(parse(&[&["replay"], &NEEDED[..]].concat()).is_err(), "to nobody");
+        assert!(parse(&[&["replay", "--to=inventory", "--since=yesterday"], &NEEDED[..]].concat()).is_err());
     }
 
     #[test]

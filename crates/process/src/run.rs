@@ -31,7 +31,7 @@ type Running<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + 'a>>
 ///
 /// # Errors
 /// What ended the process, if it was not told to stop.
-#[expect(clippy::print_stdout, reason = "`topology` is a command, and this is its output")]
+#[expect(clippy::print_stdout, reason = "`topology` and `replay` are commands, and this is their output")]
 pub async fn main<C, T, B>(
     service: &'static str,
     version: &'static str,
@@ -48,6 +48,10 @@ where
         Command::Serve(config) => config,
         Command::Topology => {
             println!("{}", serde_json::to_string_pretty(&topology().await?)?);
+            return Ok(());
+        }
+        Command::Replay(replay) => {
+            println!("{}", replay.run(service, options(&replay.config)).await?);
             return Ok(());
         }
     };

@@ -6,10 +6,12 @@
 
 mod customers;
 mod faults;
+mod kinds;
 mod ledger;
 mod plan;
 mod random;
 mod rest;
+mod schedule;
 mod witness;
 
 use std::{
@@ -22,6 +24,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use proof::{Run, Verdict, ledger::End};
+use tokio::task::JoinSet;
 
 use crate::{
     console::{self, Step},
@@ -31,6 +34,7 @@ use crate::{
 };
 use customers::Customers;
 use faults::Faults;
+use kinds::Kind;
 use ledger::Ledger;
 use plan::Plan;
 
@@ -48,9 +52,12 @@ pub(crate) struct ProveArgs {
     /// Orders to place.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) orders: u32,
-    /// Faults to inject, one after the other.
-    #[arg(long, default_value_t = 8, conflicts_with = "quiet", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Faults to inject, in episodes of several shapes: alone, overlapping, while it recovers, in a storm, while it is deployed.
+    #[arg(long, default_value_t = 24, conflicts_with = "quiet", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) faults: u32,
+    /// Only these kinds of fault, such as `kill,lost_queue`.
+    #[arg(long, value_delimiter = ',', value_parser = parse_kind, conflicts_with = "quiet")]
+    pub(crate) kinds: Vec<Kind>,
     /// Do nothing to the shop: then nothing may be delivered twice.
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -66,9 +73,10 @@ pub(crate) struct ProveArgs {
 
 /// Runs it. `Ok(false)`: something does not hold.
 pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
-    let plan = Plan::draw(args.seed, args.orders, if args.quiet { 0 } else { args.faults });
+    let kinds = if args.kinds.is_empty() { Kind::ALL } else { &args.kinds };
+    let plan = Plan::draw(args.seed, args.orders, kinds, if args.quiet { 0 } else { args.faults });
     let folder = run_folder(&args.name, args.seed)?;
-    console::line(console::bold(&format!("Seed {}: {} orders, {} faults", plan.seed, plan.orders, plan.faults.len())));
+    console::line(console::bold(&format!("Seed {}: {} orders, {} faults", plan.seed, plan.orders, plan.faults())));
     Stack::purge(&args.name).await?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     fs::write(folder.join("plan.json"), serde_json::to_vec_pretty(&plan)?)?;
@@ -100,8 +108,15 @@ async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<Verdict> 
     let customers = Customers::gather(stack, &plan, &ledger).await?;
     let mut faults = Faults::new(&plan, &ledger);
     let step = Step::start("orders", "placing them");
-    tokio::try_join!(customers.order(), faults.inject(stack))?;
-    step.done(format_args!("{} orders, {} faults", plan.orders, plan.faults.len()));
+    let mut under_way = JoinSet::new();
+    for (number, episode) in plan.episodes.iter().enumerate() {
+        tokio::try_join!(customers.order(number, &mut under_way), faults.inject(stack, episode))?;
+    }
+    if plan.quiet {
+        customers.order(0, &mut under_way).await?;
+    }
+    Customers::are_told(under_way).await?;
+    step.done(format_args!("{} orders, {} faults", plan.orders, plan.faults()));
     let mut rest = rest::comes_to_rest(stack, &ledger, DRAIN_BOUND).await?;
     if rest.stuck.is_none() {
         rest::put_deadlines_away(stack).await?;
@@ -131,6 +146,14 @@ fn run_folder(name: &str, seed: u64) -> Result<PathBuf> {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot delete {}", folder.display()))?;
     }
     Ok(folder)
+}
+
+fn parse_kind(name: &str) -> Result<Kind, String> {
+    let known = |kind: &&Kind| kind.about().name == name;
+    Kind::ALL.iter().find(known).copied().ok_or_else(|| {
+        let lines = Kind::ALL.iter().map(|kind| format!("\n  {:18} {}", kind.about().name, kind.about().what));
+        format!("there are{}", lines.collect::<String>())
+    })
 }
 
 /// An order waits longer than any fault lasts, so that most of them are confirmed; a slow payment is not that slow.

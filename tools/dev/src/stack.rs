@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
+use tokio::process::Command;
 
 use crate::{
     backend,
@@ -19,7 +20,7 @@ use crate::{
     engines::{self, Engines, Origin},
     monitoring,
     process::Tracked,
-    prove, replicas,
+    programs, prove, replicas,
     services::{SERVICES, Service, Setting, Tools, Wiring},
     shop::Shop,
     state::{ServiceProcess, State},
@@ -204,6 +205,29 @@ impl Stack {
     /// When there is no such queue.
     pub async fn put_into_queue(&self, queue: &str, payload: &str) -> Result<()> {
         self.engines.rabbitmq.put(queue, payload).await
+    }
+
+    /// Makes what the services need of the broker anew.
+    ///
+    /// # Errors
+    /// When the broker does not take it.
+    pub(crate) async fn import_topology(&mut self) -> Result<()> {
+        topology::import(&mut self.state, &self.engines, &self.binaries).await
+    }
+
+    /// Has a service send to a consumer what it published since then, of these types; how much that was.
+    ///
+    /// # Errors
+    /// Says what the service says.
+    pub(crate) async fn replay(&self, producer: &str, consumer: &str, since: &str, types: &[&str]) -> Result<u64> {
+        let Self { state, engines, binaries, options, .. } = self;
+        let wiring = wiring(state, engines, self.tools, &options.settings);
+        let environment = service(producer)?.environment(&mut state.clone(), &wiring, 0)?;
+        let mut command = Command::new(binaries.path(producer)?);
+        let types = types.iter().map(|kind| format!("--type={kind}"));
+        command.envs(environment).args(["replay", "--to", consumer, "--since", since]).args(types);
+        let printed = programs::output(&mut command).await?;
+        printed.trim().parse().with_context(|| format!("{producer} says {printed:?} instead of a number"))
     }
 
     /// Stops the broker and leaves everything else running.

@@ -174,7 +174,9 @@ fn heads(look: &mut Look, index: &Index<'_>, streams: &BTreeMap<(&str, &str), Ve
 /// What failed for good is exactly what was made to fail.
 pub(crate) fn parked(index: &Index<'_>) -> Finding {
     let mut look = Look::new("parked", "what is parked or dead in the end is exactly what was made to fail");
-    let mut poisons: BTreeSet<&str> = index.run.plan.poisons.iter().map(String::as_str).collect();
+    let planned = index.run.plan.poisons.iter();
+    let injected = index.run.faults.iter().flat_map(|fault| &fault.poisons);
+    let mut poisons: BTreeSet<&str> = planned.chain(injected).map(String::as_str).collect();
     for (service, of) in services(index.run) {
         look.expect(true, &[service], String::new);
         for row in &of.parked {

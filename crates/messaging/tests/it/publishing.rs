@@ -32,6 +32,16 @@ async fn a_commit_publishes_once_the_broker_is_back() {
 
     // A full queue that rejects: the nearest thing to a broker that is there and takes nothing.
     stage.vhost.set_policy("parcels", serde_json::json!({ "max-length": 1, "overflow": "reject-publish" })).await;
+    // The queue hears of it a moment later.
+    let mut before = 0;
+    while before < 200 && stage.count("select count(*) from messaging.outbox_hold").await == 0 {
+        before += 1;
+        publish(&stage.outbox, &format!("before-{before}"), 1).await;
+        eventually("the broker has answered", async || {
+            pending(&stage).await == 0 || stage.count("select count(*) from messaging.outbox_hold").await > 0
+        })
+        .await;
+    }
     let connections = async || stage.vhost.kill_connections().await;
     eventually("its connections are cut", async || connections().await > 0).await;
     for step in 1..=20 {
@@ -45,7 +55,7 @@ async fn a_commit_publishes_once_the_broker_is_back() {
     running.stop().await;
 
     let flow = Flow::start(&stage, Record::always());
-    eventually("every effect is there", async || effects(&stage).await == 21).await;
+    eventually("every effect is there", async || effects(&stage).await == 21 + before).await;
     flow.settle(&stage).await;
 }
 

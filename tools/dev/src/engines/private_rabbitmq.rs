@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -19,6 +20,7 @@ use crate::{
     console::Step,
     files,
     process::{Tracked, spawn_detached},
+    programs,
     state::{self, State},
     workspace::{self, Account},
 };
@@ -141,7 +143,7 @@ fn spawn(state: &State, server: &Path, folder: &Path, account: Option<&Account>)
     command
         .current_dir(folder)
         .env("HOME", folder)
-        .env("RABBITMQ_NODENAME", format!("postrider-{}@localhost", state.name))
+        .env("RABBITMQ_NODENAME", node(state))
         .env("RABBITMQ_CONF_ENV_FILE", own("rabbitmq-env.conf"))
         .env("RABBITMQ_CONFIG_FILE", own("rabbitmq"))
         .env("RABBITMQ_ADVANCED_CONFIG_FILE", own("advanced.config"))
@@ -167,6 +169,29 @@ fn running(state: &State, folder: &Path) -> Option<Tracked> {
 fn from_pid_file(folder: &Path) -> Option<Tracked> {
     let pid = fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok()?;
     Tracked::find(pid, &format!("-home {}", folder.display()))
+}
+
+/// Has the broker's own tool say something to it.
+pub(crate) async fn ctl(state: &State, arguments: &[&str]) -> Result<String> {
+    let account = workspace::engine_account()?;
+    let folder = workspace::engine_folder(&state.folder().join("rabbitmq"), account.as_ref())?;
+    let server = server().context("RabbitMQ is not installed")?;
+    let mut command = Command::new(server.with_file_name("rabbitmqctl"));
+    command
+        .current_dir(&folder)
+        .env("HOME", &folder)
+        .env("RABBITMQ_NODENAME", node(state))
+        .env("RABBITMQ_CONF_ENV_FILE", folder.join("rabbitmq-env.conf"))
+        .env("ERL_EPMD_PORT", state.ports.epmd().to_string())
+        .args(arguments);
+    if let Some(account) = account {
+        command.uid(account.uid).gid(account.gid);
+    }
+    programs::output(&mut command.into()).await
+}
+
+fn node(state: &State) -> String {
+    format!("postrider-{}@localhost", state.name)
 }
 
 pub(crate) async fn stop(state: &mut State) -> Result<()> {

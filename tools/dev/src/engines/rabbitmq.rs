@@ -62,9 +62,14 @@ impl RabbitMq {
 
     /// Puts something into a queue that nobody announced.
     pub(crate) async fn put(&self, queue: &str, payload: &str) -> Result<()> {
+        self.publish(queue, &json!({}), payload).await
+    }
+
+    /// The same, with properties.
+    pub(crate) async fn publish(&self, queue: &str, properties: &Value, payload: &str) -> Result<()> {
         let path = format!("/api/exchanges/{}/amq.default/publish", endpoint::encode(&self.vhost));
         let message =
-            json!({ "properties": {}, "routing_key": queue, "payload": payload, "payload_encoding": "string" });
+            json!({ "properties": properties, "routing_key": queue, "payload": payload, "payload_encoding": "string" });
         let answer = http::request(&self.management, Method::POST, &path, Some(&message)).await?.success()?.json()?;
         ensure!(answer["routed"] == true, "there is no queue {queue}");
         Ok(())

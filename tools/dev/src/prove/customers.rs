@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use proof::ledger::{Line, OrderAnswer, Request, What};
 use serde_json::{Value, json};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::task::JoinSet;
 
 use super::{
     ledger::Ledger,
@@ -107,19 +107,22 @@ impl Customers {
         Ok(())
     }
 
-    /// Everything that the plan wants, at its pace.
-    pub(super) async fn order(&self) -> Result<()> {
-        let begin = Instant::now();
-        let mut under_way = JoinSet::new();
-        for number in 0..u64::from(self.plan.orders) {
-            tokio::time::sleep_until(begin + Duration::from_secs_f64(number as f64 / self.plan.orders_per_second))
-                .await;
+    /// Begins with the orders of an episode, at its pace; whoever has to ask again goes on for longer.
+    pub(super) async fn order(&self, episode: usize, under_way: &mut JoinSet<Result<()>>) -> Result<()> {
+        let mut pace = tokio::time::interval(self.plan.pace(episode));
+        for number in self.plan.orders_of(episode) {
+            pace.tick().await;
             let this = self.clone();
             under_way.spawn(async move { this.wish(number).await });
             while let Some(done) = under_way.try_join_next() {
                 done.context("a customer gave up")??;
             }
         }
+        Ok(())
+    }
+
+    /// Waits until everybody has been told.
+    pub(super) async fn are_told(mut under_way: JoinSet<Result<()>>) -> Result<()> {
         while let Some(done) = under_way.join_next().await {
             done.context("a customer gave up")??;
         }

@@ -1,107 +1,171 @@
-//! What is done to the shop, one thing after the other, and what shows each time that it bit. Nothing is done to engines that were given.
+//! What is done to the shop, episode by episode, and what shows each time that it bit. Each fault has a beginning and an end, so that two
+//! can be on at once; how each kind is done is a matter of [`processes`], [`broker`], [`database`], [`messages`] and [`surroundings`].
+//! Nothing is done to engines that were given.
+
+mod broker;
+mod database;
+mod messages;
+mod processes;
+mod surroundings;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use proof::ledger::{Evidence, Fault};
-use rustix::process::Signal;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
+    kinds::{Ground, Kind},
     ledger::Ledger,
-    plan::{Kind, Plan, PlannedFault},
-    witness,
+    plan::Plan,
+    schedule::{Episode, PlannedFault},
 };
-use crate::{console, replicas, shop::eventually, stack::Stack, state::ServiceProcess};
+use crate::{console, process::Tracked, replicas, shop::eventually, stack::Stack, state::ServiceProcess};
 
 /// Mails that one process of notifications has in hand at most (its setting MAIL_CONCURRENCY).
 const MAILS_IN_HAND: u64 = 4;
 /// Until everything is as before; more than a service takes to drain and an engine to recover.
 const HEAL_PATIENCE: Duration = Duration::from_secs(120);
 
+/// What faults are done to.
+pub(super) struct World<'a> {
+    pub(super) stack: &'a mut Stack,
+    /// Deliveries that the broker counted as made again before it forgot.
+    pub(super) redelivered: &'a mut u64,
+}
+
+/// A fault that is on.
+pub(super) struct Open {
+    /// What was seen of it so far.
+    pub(super) seen: Evidence,
+    pub(super) undo: Undo,
+    /// Ids of messages that were made to fail.
+    pub(super) poisons: Vec<String>,
+}
+
+/// What has to be done at its end.
+pub(super) enum Undo {
+    Nothing,
+    /// Its processes that do not run.
+    StartService(&'static str),
+    /// These follow, when those before them are there again.
+    Restart(Vec<ServiceProcess>),
+    StartEngines,
+    Continue(Vec<Tracked>),
+    /// Ends by itself.
+    Await(JoinSet<Result<u64>>),
+    /// The queue has to be filled from when on.
+    Replay(String),
+}
+
+impl Open {
+    fn new(count: u64, text: impl Into<String>, undo: Undo) -> Self {
+        Self { seen: Evidence { count, text: text.into() }, undo, poisons: Vec::new() }
+    }
+}
+
 /// What is planned, and what was seen of it.
 pub(super) struct Faults {
     plan: Arc<Plan>,
     ledger: Arc<Ledger>,
+    written: u64,
     /// Deliveries that the broker counted as made again before it forgot.
     pub(super) redelivered: u64,
 }
 
+/// Something that is due.
+struct Due {
+    at_ms: u64,
+    fault: usize,
+    is_end: bool,
+}
+
 impl Faults {
     pub(super) fn new(plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> Self {
-        Self { plan: Arc::clone(plan), ledger: Arc::clone(ledger), redelivered: 0 }
+        Self { plan: Arc::clone(plan), ledger: Arc::clone(ledger), written: 0, redelivered: 0 }
     }
 
-    /// One after the other, each when it is due and the one before is over.
-    pub(super) async fn inject(&mut self, stack: &mut Stack) -> Result<()> {
+    /// One episode, until the shop is whole again.
+    pub(super) async fn inject(&mut self, stack: &mut Stack, episode: &Episode) -> Result<()> {
         let begin = Instant::now();
-        for (id, planned) in (1..).zip(self.plan.faults.clone()) {
-            sleep_until(begin + Duration::from_millis(planned.at_ms)).await;
-            let start_ms = self.ledger.now_ms();
-            let target = target(&planned);
-            let evidence =
-                self.one(stack, &planned).await.with_context(|| format!("{} {target}", planned.kind.name()))?;
-            healed(stack).await?;
+        let mut open: Vec<Option<(u64, Open)>> = episode.faults.iter().map(|_| None).collect();
+        let mut over = Vec::new();
+        for due in in_time(episode) {
+            sleep_until(begin + Duration::from_millis(due.at_ms)).await;
+            let (Some(planned), Some(slot)) = (episode.faults.get(due.fault), open.get_mut(due.fault)) else {
+                continue;
+            };
+            let doing = format!("{} {}", planned.kind.about().name, target(planned));
+            let world = &mut World { stack, redelivered: &mut self.redelivered };
+            match slot.take() {
+                Some((start_ms, fault)) => {
+                    let poisons = fault.poisons.clone();
+                    let evidence = end(world, planned, fault).await.with_context(|| format!("{doing}: its end"))?;
+                    over.push((planned, start_ms, evidence, poisons));
+                }
+                None => {
+                    let start_ms = self.ledger.now_ms();
+                    *slot = Some((start_ms, start(world, planned).await.with_context(|| doing)?));
+                }
+            }
+        }
+        healed(stack).await?;
+        for (planned, start_ms, evidence, poisons) in over {
+            self.written += 1;
             let fault = Fault {
-                id,
-                kind: planned.kind.name().to_owned(),
-                target,
+                id: self.written,
+                kind: planned.kind.about().name.to_owned(),
+                target: target(planned),
                 start_ms,
                 end_ms: self.ledger.now_ms(),
                 evidence,
-                mails_in_hand: mails_in_hand(&planned, self.plan.replicas),
+                mails_in_hand: mails_in_hand(planned, self.plan.replicas),
+                poisons,
             };
-            console::row("fault", format_args!("{id} {} {}: {}", fault.kind, fault.target, fault.evidence.text));
+            let Fault { id, kind, target, evidence, .. } = &fault;
+            console::row("fault", format_args!("{id} {:?}: {kind} {target}: {}", episode.shape, evidence.text));
             self.ledger.write_fault(&fault)?;
         }
         Ok(())
     }
+}
 
-    async fn one(&mut self, stack: &mut Stack, planned: &PlannedFault) -> Result<Evidence> {
-        let wait = Duration::from_millis(planned.for_ms);
-        match planned.kind {
-            Kind::Kill | Kind::Pause | Kind::Terminate => of_a_process(stack, planned, wait).await,
-            Kind::CloseConnections => {
-                let count = witness::close_connections(stack).await?;
-                Ok(Evidence { count, text: format!("{count} connections closed by the broker") })
-            }
-            Kind::StopBroker | Kind::KillBroker => {
-                // It forgets what it counted.
-                self.redelivered += witness::redelivered(stack).await?;
-                let broker = stack.state.rabbitmq.clone().context("the broker is not this stack's own")?;
-                if planned.kind == Kind::KillBroker {
-                    broker.kill().await?;
-                } else {
-                    stack.stop_rabbitmq().await?;
-                }
-                let gone = !broker.is_running();
-                sleep(wait).await;
-                start_engines(stack).await?;
-                Ok(Evidence { count: gone.into(), text: format!("the broker's process {} ended", broker.pid()) })
-            }
-            Kind::TerminateSessions => {
-                let service = planned.service.context("a service is planned")?;
-                let ended = stack
-                    .run_sql(
-                        service,
-                        "select count(pg_terminate_backend(pid)) from pg_stat_activity
-                         where datname = current_database() and pid <> pg_backend_pid();",
-                    )
-                    .await?;
-                let count = ended.trim().parse().context("a number of sessions")?;
-                Ok(Evidence { count, text: format!("{count} sessions ended by the database") })
-            }
-            Kind::CrashDatabase => {
-                let database = stack.state.postgres.clone().context("the database is not this stack's own")?;
-                // SIGQUIT is PostgreSQL's immediate shutdown: nothing is written any more, the next start recovers.
-                database.stop(Signal::QUIT, HEAL_PATIENCE).await?;
-                let gone = !database.is_running();
-                sleep(wait).await;
-                start_engines(stack).await?;
-                Ok(Evidence { count: gone.into(), text: format!("the database's process {} ended", database.pid()) })
-            }
-        }
+/// Beginnings and ends, by time; what is over at once ends before anything else begins.
+fn in_time(episode: &Episode) -> Vec<Due> {
+    let both = |(fault, planned): (usize, &PlannedFault)| {
+        let (from, to) = (planned.after_ms, planned.after_ms + planned.for_ms);
+        [Due { at_ms: from, fault, is_end: false }, Due { at_ms: to, fault, is_end: true }]
+    };
+    let mut all: Vec<Due> = episode.faults.iter().enumerate().flat_map(both).collect();
+    all.sort_by_key(|due| (due.at_ms, due.fault, due.is_end));
+    all
+}
+
+async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
+    match planned.kind.about().ground {
+        Ground::Processes => processes::begin(world, planned).await,
+        Ground::Broker => broker::begin(world, planned).await,
+        Ground::Database => database::begin(world, planned).await,
+        Ground::Surroundings => surroundings::begin(world, planned).await,
+        Ground::Messages => messages::begin(world, planned).await,
     }
+}
+
+async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Open) -> Result<Evidence> {
+    match planned.kind.about().ground {
+        Ground::Processes => processes::end(world, planned, open).await,
+        Ground::Broker => broker::end(world, planned, open).await,
+        Ground::Database => database::end(world, planned, open).await,
+        Ground::Surroundings => surroundings::end(world, planned, open).await,
+        Ground::Messages => messages::end(world, planned, open).await,
+    }
+}
+
+fn service(planned: &PlannedFault) -> Result<&'static str> {
+    planned.service.context("a service is planned")
 }
 
 /// What was stopped is started. The ports of a process that was killed may be taken for a moment more.
@@ -115,36 +179,8 @@ async fn start_engines(stack: &mut Stack) -> Result<()> {
     Ok(())
 }
 
-async fn of_a_process(stack: &mut Stack, planned: &PlannedFault, wait: Duration) -> Result<Evidence> {
-    let service = planned.service.context("a service is planned")?;
-    let hit = |known: &&ServiceProcess| known.service == service && Some(known.replica) == planned.replica;
-    let process = stack.state.services.iter().find(hit).context("no such process runs")?.process.clone();
-    let pid = process.pid();
-    match planned.kind {
-        Kind::Pause => {
-            process.signal(Signal::STOP)?;
-            sleep(wait).await;
-            let stopped = process.is_stopped();
-            process.signal(Signal::CONT)?;
-            return Ok(Evidence {
-                count: stopped.into(),
-                text: format!("the process {pid} stood still for {:.1} s", wait.as_secs_f64()),
-            });
-        }
-        Kind::Terminate => {
-            let clean = process.stop(Signal::TERM, HEAL_PATIENCE).await?;
-            ensure!(clean, "the process {pid} of {service} does not end when it is asked to");
-        }
-        _ => process.kill().await?,
-    }
-    let gone = !process.is_running();
-    sleep(wait).await;
-    stack.start_service(service).await?;
-    Ok(Evidence { count: gone.into(), text: format!("the process {pid} ended") })
-}
-
 /// Waits until every process answers that it is ready.
-async fn healed(stack: &Stack) -> Result<()> {
+async fn healed(stack: &mut Stack) -> Result<()> {
     for running in &stack.state.services {
         let label = replicas::label(&running.service, running.replica);
         eventually(&format!("{label} to be ready again"), HEAL_PATIENCE, async || {
@@ -157,10 +193,11 @@ async fn healed(stack: &Stack) -> Result<()> {
 }
 
 fn target(planned: &PlannedFault) -> String {
-    match (planned.service, planned.replica, planned.kind) {
+    match (planned.service, planned.replica, planned.kind.about().ground) {
         (Some(service), Some(replica), _) => replicas::label(service, replica),
         (Some(service), None, _) => service.to_owned(),
-        (None, _, Kind::CrashDatabase) => "database".to_owned(),
+        (None, _, Ground::Database) => "database".to_owned(),
+        (None, _, Ground::Surroundings) => "mail server and collector".to_owned(),
         (None, ..) => "broker".to_owned(),
     }
 }
@@ -168,10 +205,31 @@ fn target(planned: &PlannedFault) -> String {
 /// A mail is sent again where its sender died, slept past its lease or lost its database between the mail server's yes and its own record.
 fn mails_in_hand(planned: &PlannedFault, replicas: u16) -> u64 {
     let of_notifications = planned.service == Some("notifications");
+    let all = MAILS_IN_HAND * u64::from(replicas);
     match planned.kind {
-        Kind::Kill | Kind::Pause if of_notifications => MAILS_IN_HAND,
-        Kind::TerminateSessions if of_notifications => MAILS_IN_HAND * u64::from(replicas),
-        Kind::CrashDatabase => MAILS_IN_HAND * u64::from(replicas),
+        Kind::Kill | Kind::Pause | Kind::Terminate if of_notifications => MAILS_IN_HAND,
+        Kind::TerminateSessions | Kind::RollingRestart | Kind::LockedTable if of_notifications => all,
+        // A session a time, each of one mail.
+        Kind::TerminateOften if of_notifications => planned.for_ms / database::OFTEN_MS + 1,
+        Kind::CrashDatabase | Kind::KillDatabase | Kind::PauseDatabase | Kind::PauseBackend => all,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prove::{random::Random, schedule::Shape};
+
+    #[test]
+    fn what_is_over_at_once_ends_before_the_next_begins() {
+        let mut random = Random::new(1, 1);
+        let mut fault = |after_ms, for_ms| PlannedFault {
+            for_ms,
+            ..crate::prove::schedule::fault(&mut random, Kind::Kill, after_ms)
+        };
+        let episode = Episode { shape: Shape::Storm, faults: vec![fault(0, 500), fault(100, 0), fault(100, 50)] };
+        let order: Vec<_> = in_time(&episode).iter().map(|due| (due.fault, due.is_end)).collect();
+        assert_eq!(order, [(0, false), (1, false), (1, true), (2, false), (2, true), (0, true)]);
     }
 }

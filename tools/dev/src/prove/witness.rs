@@ -60,7 +60,7 @@ pub(crate) async fn tap(rabbitmq: &RabbitMq, queue: &str) -> Result<()> {
     Ok(())
 }
 
-async fn ask(rabbitmq: &RabbitMq, method: Method, path: &str, body: Option<&Value>) -> Result<http::Answer> {
+pub(super) async fn ask(rabbitmq: &RabbitMq, method: Method, path: &str, body: Option<&Value>) -> Result<http::Answer> {
     let answer = http::request(&rabbitmq.management, method, &format!("/api/{path}"), body).await?;
     answer.success().with_context(|| format!("RabbitMQ, {path}"))
 }
@@ -180,7 +180,7 @@ async fn tapped(stack: &Stack) -> Result<Vec<Tapped>> {
     }
 }
 
-async fn bindings(stack: &Stack) -> Result<Vec<Binding>> {
+pub(super) async fn bindings(stack: &Stack) -> Result<Vec<Binding>> {
     let found = broker_list(stack, "bindings").await?;
     let of_events = list(&found).filter(|binding| binding["source"] == "events" && binding["destination"] != TAP);
     let bound = of_events.filter_map(|binding| {

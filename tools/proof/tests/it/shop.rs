@@ -415,6 +415,7 @@ impl Shop {
             end_ms,
             evidence: Evidence { count: 1, text: "a process ended".to_owned() },
             mails_in_hand,
+            poisons: Vec::new(),
         });
     }
 }

@@ -1,0 +1,194 @@
+//! Faults of RabbitMQ.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hyper::Method;
+use proof::ledger::Evidence;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{Open, Undo, World, service, start_engines};
+use crate::{
+    endpoint::encode,
+    engines::{RabbitMq, private_rabbitmq},
+    http,
+    prove::{kinds::Kind, schedule::PlannedFault, witness},
+    services::SERVICES,
+    shop::eventually,
+    stack::Stack,
+};
+
+/// What was on its way to a queue that is gone is sent again from so long before on: more than anything is under way.
+const BEFORE: chrono::Duration = chrono::Duration::seconds(120);
+/// Until what was confirmed is in the journal, too.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+const SEEN_WITHIN: Duration = Duration::from_secs(20);
+/// What nobody hears in [`Kind::LostBinding`], and who should have.
+const UNHEARD: &str = "orders.v1.OrderPlaced";
+
+pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
+    let stack = &mut *world.stack;
+    match planned.kind {
+        Kind::CloseConnections => {
+            let count = witness::close_connections(stack).await?;
+            Ok(Open::new(count, format!("{count} connections closed by the broker"), Undo::Nothing))
+        }
+        Kind::StopBroker | Kind::KillBroker => {
+            // It forgets what it counted.
+            *world.redelivered += witness::redelivered(stack).await?;
+            let broker = stack.state.rabbitmq.clone().context("the broker is not this stack's own")?;
+            if planned.kind == Kind::KillBroker {
+                broker.kill().await?;
+            } else {
+                stack.stop_rabbitmq().await?;
+            }
+            let text = format!("the broker's process {} ended", broker.pid());
+            Ok(Open::new((!broker.is_running()).into(), text, Undo::StartEngines))
+        }
+        Kind::PauseBroker => {
+            let broker = stack.state.rabbitmq.clone().context("the broker is not this stack's own")?;
+            broker.signal(Signal::STOP)?;
+            sleep(Duration::from_millis(50)).await;
+            let text = format!("the broker stood still for {:.1} s", planned.for_ms as f64 / 1e3);
+            Ok(Open::new(broker.is_stopped().into(), text, Undo::Continue(vec![broker])))
+        }
+        Kind::MemoryAlarm => {
+            private_rabbitmq::ctl(&stack.state, &["set_vm_memory_high_watermark", "0"]).await?;
+            Ok(Open::new(0, "", Undo::Nothing))
+        }
+        Kind::DiskAlarm => {
+            private_rabbitmq::ctl(&stack.state, &["set_disk_free_limit", "1000TB"]).await?;
+            Ok(Open::new(0, "", Undo::Nothing))
+        }
+        Kind::FullQueue => {
+            limit(&stack.engines.rabbitmq, service(planned)?, Some(0)).await?;
+            Ok(Open::new(0, "", Undo::Nothing))
+        }
+        Kind::LostBinding => {
+            let (rabbitmq, queue) = (&stack.engines.rabbitmq, service(planned)?);
+            let key = encode(&format!("{UNHEARD}.*"));
+            let path = format!("bindings/{}/e/events/q/{queue}/{key}", encode(&rabbitmq.vhost));
+            witness::ask(rabbitmq, Method::DELETE, &path, None).await?;
+            Ok(Open::new(1, format!("{queue} heard no {UNHEARD}"), Undo::Replay(now())))
+        }
+        Kind::LostQueue => {
+            let (rabbitmq, queue) = (&stack.engines.rabbitmq, service(planned)?);
+            let path = format!("queues/{}/{queue}", encode(&rabbitmq.vhost));
+            witness::ask(rabbitmq, Method::DELETE, &path, None).await?;
+            Ok(Open::new(1, format!("the queue {queue} was deleted"), Undo::Replay(now())))
+        }
+        _ => anyhow::bail!("{:?} is not done to the broker", planned.kind),
+    }
+}
+
+pub(super) async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Open) -> Result<Evidence> {
+    let stack = &mut *world.stack;
+    match (planned.kind, open.undo) {
+        (_, Undo::StartEngines) => start_engines(stack).await?,
+        (_, Undo::Continue(all)) => all.iter().try_for_each(|process| process.signal(Signal::CONT))?,
+        (_, Undo::Replay(began)) => return fill(stack, service(planned)?, &began, open.seen).await,
+        (Kind::MemoryAlarm, _) => {
+            let seen = blocked(stack).await;
+            private_rabbitmq::ctl(&stack.state, &["set_vm_memory_high_watermark", "0.4"]).await?;
+            return seen;
+        }
+        (Kind::DiskAlarm, _) => {
+            let seen = blocked(stack).await;
+            private_rabbitmq::ctl(&stack.state, &["set_disk_free_limit", "256MB"]).await?;
+            return seen;
+        }
+        (Kind::FullQueue, _) => {
+            let queue = service(planned)?;
+            let seen = refused(stack, queue).await;
+            limit(&stack.engines.rabbitmq, queue, None).await?;
+            return seen;
+        }
+        _ => {}
+    }
+    Ok(open.seen)
+}
+
+fn now() -> String {
+    (chrono::Utc::now() - BEFORE).to_rfc3339()
+}
+
+/// Connections that the broker does not read from.
+async fn blocked(stack: &Stack) -> Result<Evidence> {
+    let rabbitmq = &stack.engines.rabbitmq;
+    let mut count = 0;
+    eventually("a connection to be blocked", SEEN_WITHIN, async || {
+        let connections = rabbitmq.get("connections").await?;
+        let all = connections.as_array().into_iter().flatten();
+        let held = |connection: &&Value| matches!(connection["state"].as_str(), Some("blocked" | "blocking"));
+        count = all.filter(held).count() as u64;
+        Ok((count > 0).then_some(()))
+    })
+    .await?;
+    Ok(Evidence { count, text: format!("{count} connections were blocked") })
+}
+
+/// Events that wait because the queue did not take them.
+async fn refused(stack: &Stack, queue: &str) -> Result<Evidence> {
+    let mut count = 0;
+    eventually("an event to be refused", SEEN_WITHIN, async || {
+        count = 0;
+        for service in SERVICES {
+            let held = stack.run_sql(service.name, "select count(*) from messaging.outbox_hold;").await?;
+            count += held.trim().parse::<u64>().context("a number of events")?;
+        }
+        Ok((count > 0).then_some(()))
+    })
+    .await?;
+    Ok(Evidence { count, text: format!("{count} events were refused by the queue {queue} and waited") })
+}
+
+/// Has a queue take no more than so many messages, on top of what its policy says; without a limit, as before.
+async fn limit(rabbitmq: &RabbitMq, queue: &str, messages: Option<u64>) -> Result<()> {
+    let path = format!("policies/{}/{queue}", encode(&rabbitmq.vhost));
+    let mut policy = rabbitmq.get(&path).await?;
+    let definition = policy["definition"].as_object_mut().context("a policy has a definition")?;
+    match messages {
+        Some(most) => {
+            definition.insert("max-length".to_owned(), json!(most));
+            definition.insert("overflow".to_owned(), json!("reject-publish"));
+        }
+        None => {
+            definition.remove("max-length");
+        }
+    }
+    let body = json!({
+        "pattern": policy["pattern"], "definition": policy["definition"], "priority": policy["priority"],
+        "apply-to": policy["apply-to"],
+    });
+    let answer = http::request(&rabbitmq.management, Method::PUT, &format!("/api/{path}"), Some(&body)).await?;
+    answer.success().map(drop)
+}
+
+/// Makes the queue and what is bound to it anew, and has everybody send again what it may have missed.
+async fn fill(stack: &mut Stack, consumer: &'static str, since: &str, mut seen: Evidence) -> Result<Evidence> {
+    stack.import_topology().await?;
+    sleep(SETTLED_AFTER).await;
+    let sent = replay(stack, consumer, since).await?;
+    ensure!(sent > 0, "nobody had anything for {consumer}");
+    seen.text += &format!(", {sent} messages were sent to it again");
+    Ok(seen)
+}
+
+/// Has every producer send to a consumer what it published since then, of the types that the consumer hears.
+pub(super) async fn replay(stack: &Stack, consumer: &str, since: &str) -> Result<u64> {
+    let bound = witness::bindings(stack).await?;
+    let mut sent = 0;
+    for producer in SERVICES {
+        let own = bound.iter().filter(|binding| binding.consumer == consumer);
+        let types: Vec<&str> = own
+            .filter(|binding| binding.kind.split('.').next() == Some(producer.name))
+            .map(|binding| binding.kind.as_str())
+            .collect();
+        if !types.is_empty() {
+            sent += stack.replay(producer.name, consumer, since, &types).await?;
+        }
+    }
+    Ok(sent)
+}

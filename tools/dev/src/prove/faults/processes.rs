@@ -1,0 +1,73 @@
+//! Faults of processes of services.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use proof::ledger::Evidence;
+use rustix::process::Signal;
+
+use super::{HEAL_PATIENCE, Open, Undo, World, service};
+use crate::{
+    prove::{kinds::Kind, schedule::PlannedFault},
+    stack::Stack,
+    state::ServiceProcess,
+};
+
+pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
+    let service = service(planned)?;
+    if planned.kind == Kind::RollingRestart {
+        let running = &world.stack.state.services;
+        let mut all: Vec<_> = running.iter().filter(|known| known.service == service).cloned().collect();
+        let first = all.pop().into_iter().collect::<Vec<_>>();
+        let text = format!("{} processes ended and were followed by new ones", all.len() + first.len());
+        restart(world.stack, &first).await?;
+        return Ok(Open::new(all.len() as u64 + 1, text, Undo::Restart(all)));
+    }
+    let replica = planned.replica.context("a process is planned")?;
+    let process = one(world.stack, service, replica)?.process.clone();
+    let pid = process.pid();
+    match planned.kind {
+        Kind::Pause => {
+            process.signal(Signal::STOP)?;
+            // The signal takes a moment.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let stopped = process.is_stopped();
+            let lasts = Duration::from_millis(planned.for_ms).as_secs_f64();
+            let text = format!("the process {pid} stood still for {lasts:.1} s");
+            return Ok(Open::new(stopped.into(), text, Undo::Continue(vec![process])));
+        }
+        Kind::Terminate => {
+            let clean = process.stop(Signal::TERM, HEAL_PATIENCE).await?;
+            ensure!(clean, "the process {pid} of {service} does not end when it is asked to");
+        }
+        _ => process.kill().await?,
+    }
+    let gone = !process.is_running();
+    Ok(Open::new(gone.into(), format!("the process {pid} ended"), Undo::StartService(service)))
+}
+
+/// One process after the other: those in the list are followed by new ones.
+async fn restart(stack: &mut Stack, all: &[ServiceProcess]) -> Result<()> {
+    for running in all {
+        let (pid, service) = (running.process.pid(), &running.service);
+        let clean = running.process.stop(Signal::TERM, HEAL_PATIENCE).await?;
+        ensure!(clean, "the process {pid} of {service} does not end when it is asked to");
+        stack.start_service(service).await?;
+    }
+    Ok(())
+}
+
+fn one<'a>(stack: &'a Stack, service: &str, replica: u16) -> Result<&'a ServiceProcess> {
+    let hit = |known: &&ServiceProcess| known.service == service && known.replica == replica;
+    stack.state.services.iter().find(hit).context("no such process runs")
+}
+
+pub(super) async fn end(world: &mut World<'_>, _: &PlannedFault, open: Open) -> Result<Evidence> {
+    match open.undo {
+        Undo::Continue(all) => all.iter().try_for_each(|process| process.signal(Signal::CONT))?,
+        Undo::Restart(others) => restart(world.stack, &others).await?,
+        Undo::StartService(service) => world.stack.start_service(service).await?,
+        _ => {}
+    }
+    Ok(open.seen)
+}
