@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde::{Deserialize, Serialize};
 
 use crate::{files, workspace::Account};
@@ -67,8 +67,14 @@ impl Tracked {
             if !self.gone_within(Duration::from_secs(10)).await {
                 bail!("process {} survives SIGKILL", self.pid);
             }
+            self.bury();
         }
         Ok(())
+    }
+
+    /// A child of ours is there until somebody asks how it ended, and some programs ask only whether there is a process of its number.
+    fn bury(&self) {
+        let _ = Pid::from_raw(self.pid).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
     }
 
     /// Whether it stands still, after SIGSTOP.

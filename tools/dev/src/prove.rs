@@ -11,6 +11,7 @@ mod ledger;
 mod plan;
 mod random;
 mod rest;
+mod samples;
 mod schedule;
 mod witness;
 
@@ -37,6 +38,7 @@ use faults::Faults;
 use kinds::Kind;
 use ledger::Ledger;
 use plan::Plan;
+use samples::Samples;
 
 pub(crate) use witness::tap;
 
@@ -106,6 +108,7 @@ async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<Verdict> 
     let ledger = Arc::new(Ledger::create(folder, plan.seed)?);
     console::heading("The shop at work");
     let customers = Customers::gather(stack, &plan, &ledger).await?;
+    let samples = Samples::begin(stack, &ledger);
     let mut faults = Faults::new(&plan, &ledger);
     let step = Step::start("orders", "placing them");
     let mut under_way = JoinSet::new();
@@ -123,6 +126,7 @@ async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<Verdict> 
         rest.stuck = rest::comes_to_rest(stack, &ledger, DRAIN_BOUND).await?.stuck;
     }
 
+    drop(samples);
     console::heading("What is left behind");
     let redelivered = faults.redelivered + witness::redelivered(stack).await?;
     let end = End {

@@ -8,6 +8,7 @@
 //! from the outside. It decides nothing about how a run is made; `cargo dev prove` makes them.
 
 pub mod dumps;
+mod flat;
 mod floors;
 mod index;
 pub mod ledger;
@@ -53,6 +54,7 @@ pub fn check(run: &Run) -> Verdict {
         messages::parked(&index),
         liveness::drained(&index),
         liveness::settled(&index),
+        flat::flat(&index),
         traces::connected(&index),
         floors::reached(&index),
         floors::undisturbed(&index),
