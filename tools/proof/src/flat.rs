@@ -17,6 +17,11 @@ const SHARE: f64 = 1.33;
 const MEMORY_SLACK: f64 = 24.0 * 1024.0 * 1024.0;
 const COUNT_SLACK: f64 = 24.0;
 
+/// Of a process: what it is called, where it stands, and how much more of it is nothing.
+type Figure = (&'static str, fn(&ProcessSample) -> u64, f64);
+/// Of an engine.
+type Count = (&'static str, fn(&Sample) -> Option<u64>);
+
 /// Memory, files, connections and sessions are in the end what they were in the beginning.
 pub(crate) fn flat(index: &Index<'_>) -> Finding {
     let look = Look::new("flat", "memory, open files, connections and sessions are in the end what they were before");
@@ -31,7 +36,7 @@ pub(crate) fn flat(index: &Index<'_>) -> Finding {
     let warm = warm(samples);
     let names: BTreeSet<&str> =
         samples.iter().flat_map(|sample| &sample.processes).map(|one| one.name.as_str()).collect();
-    let figures: [(&str, fn(&ProcessSample) -> u64, f64); 2] =
+    let figures: [Figure; 2] =
         [("bytes of memory", |one| one.resident_bytes, MEMORY_SLACK), ("open files", |one| one.files, COUNT_SLACK)];
     for name in names {
         for (what, figure, slack) in figures {
@@ -49,7 +54,7 @@ pub(crate) fn flat(index: &Index<'_>) -> Finding {
             }
         }
     }
-    let counts: [(&str, fn(&Sample) -> Option<u64>); 2] =
+    let counts: [Count; 2] =
         [("connections to the broker", |sample| sample.connections), ("sessions", |sample| sample.sessions)];
     for (what, count) in counts {
         let of = |from: u64, to: u64| {

@@ -19,6 +19,7 @@ mod money;
 mod operations;
 mod orders;
 pub mod plan;
+mod report;
 mod run;
 mod saga;
 mod stock;
@@ -27,6 +28,7 @@ mod verdict;
 
 use index::Index;
 
+pub use report::{report, summary};
 pub use run::{BadRun, Run};
 pub use verdict::{Counts, Finding, Outcome, Verdict, Violation};
 
