@@ -98,6 +98,13 @@ pub(super) async fn redelivered(stack: &Stack) -> Result<u64> {
     Ok(list(&queues).filter_map(|queue| queue["message_stats"]["redeliver"].as_u64()).sum())
 }
 
+/// How many messages are in the queues of the shop, all together.
+pub(super) async fn queued(rabbitmq: &RabbitMq) -> Result<u64> {
+    let queues = rabbitmq.get(&format!("queues/{}", encode(&rabbitmq.vhost))).await?;
+    let of_the_shop = list(&queues).filter(|queue| queue["name"] != TAP);
+    Ok(of_the_shop.filter_map(|queue| queue["messages"].as_u64()).sum())
+}
+
 /// What the queues of the shop hold.
 pub(super) async fn queues(stack: &Stack) -> Result<Vec<Queue>> {
     let queues = broker_list(stack, "queues").await?;

@@ -59,7 +59,7 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
             Ok(Open::new(0, "", Undo::Nothing))
         }
         Kind::DiskAlarm => {
-            private_rabbitmq::ctl(&stack.state, &["set_disk_free_limit", "1000TB"]).await?;
+            private_rabbitmq::ctl(&stack.state, &["set_disk_free_limit", "1000000GB"]).await?;
             Ok(Open::new(0, "", Undo::Nothing))
         }
         Kind::FullQueue => {
