@@ -132,6 +132,9 @@ pub struct Fault {
     /// How many mails may have been handed over without the sender knowing: each may be sent once more.
     #[serde(default)]
     pub mails_in_hand: u64,
+    /// How many mails the mail server refused for good: as many letters may have come back.
+    #[serde(default)]
+    pub mails_refused: u64,
     /// Ids of the messages that it made to fail: these are parked in the end, like those of the plan.
     #[serde(default)]
     pub poisons: Vec<String>,

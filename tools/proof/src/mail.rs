@@ -1,5 +1,5 @@
-//! Mails: whatever is announced that people are to be told of has one letter, and each letter arrived. It arrived once, unless somebody
-//! died with it in hand.
+//! Mails: whatever is announced that people are to be told of has one letter, and each letter arrived, unless the mail server refused it
+//! for good. It arrived once, unless somebody died with it in hand.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,9 @@ const TOLD: [(&str, &str, Names); 6] = [
     ("users.v1.RegistrationRepeated", "account_exists", Names::User),
 ];
 
+/// The state of a letter whose mail was refused for good.
+const BOUNCED: &str = "bounced";
+
 #[derive(Clone, Copy)]
 enum Names {
     Detail(&'static str),
@@ -40,7 +43,7 @@ impl Names {
 pub(crate) fn letters(index: &Index<'_>) -> Finding {
     let mut look = Look::new(
         "letters",
-        "everything that people are told of has one letter, which arrived where it should, and no other arrived",
+        "everything that people are told of has one letter, which arrived where it should or was refused for good, and no other arrived",
     );
     let mut asked: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for (kind, template, _) in TOLD {
@@ -65,6 +68,7 @@ pub(crate) fn letters(index: &Index<'_>) -> Finding {
     for notification in &index.run.notifications {
         arrived(&mut look, index, notification);
     }
+    refused(&mut look, index);
     for mail in &index.run.mails {
         let known = index.notifications.contains_key(bare(&mail.message_id));
         look.expect(known, &[&mail.message_id], || format!("a mail that nobody wrote: {:?}", mail.subject));
@@ -76,10 +80,13 @@ fn arrived(look: &mut Look, index: &Index<'_>, notification: &Notification) {
     let mails = rows(&index.mails, bare(&notification.message_id));
     let order = Names::Detail("order_id").of(notification).unwrap_or_default();
     let ids = [notification.id.as_str(), order];
-    look.expect(notification.state == "sent", &ids, || {
+    let came_back = notification.state == BOUNCED;
+    look.expect(came_back || notification.state == "sent", &ids, || {
         format!("the letter {} is {:?}", notification.template, notification.state)
     });
-    look.expect(!mails.is_empty(), &ids, || format!("no mail arrived of the letter {}", notification.template));
+    look.expect(came_back || !mails.is_empty(), &ids, || {
+        format!("no mail arrived of the letter {}", notification.template)
+    });
     let user = notification.user_id.as_deref().and_then(|user| only(&index.users, user));
     for mail in mails {
         if let Some(user) = user {
@@ -89,6 +96,20 @@ fn arrived(look: &mut Look, index: &Index<'_>, notification: &Notification) {
         }
         let told = mail.order_id.as_deref().unwrap_or_default();
         look.expect(order.is_empty() || told == order, &ids, || format!("the mail is about {told:?}"));
+    }
+}
+
+/// No more letters came back than mails were refused, and of each that is said.
+fn refused(look: &mut Look, index: &Index<'_>) {
+    let bounced: Vec<&Notification> = index.run.notifications.iter().filter(|row| row.state == BOUNCED).collect();
+    let refused: u64 = index.run.faults.iter().map(|fault| fault.mails_refused).sum();
+    let ids: Vec<&str> = bounced.iter().map(|row| row.id.as_str()).collect();
+    look.expect(bounced.len() as u64 <= refused, &ids, || {
+        format!("{} letters came back, {refused} mails were refused", bounced.len())
+    });
+    for row in bounced {
+        let said = index.announced_of("notifications.v1.EmailFailed", &row.id).len();
+        look.expect(said == 1, &[&row.id], || format!("it came back, and that was said {said} times"));
     }
 }
 

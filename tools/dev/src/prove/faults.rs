@@ -123,6 +123,7 @@ impl Faults {
                 end_ms: self.ledger.now_ms(),
                 evidence,
                 mails_in_hand: mails_in_hand(planned, self.plan.replicas),
+                mails_refused: 0,
                 poisons,
             };
             let Fault { id, kind, target, evidence, .. } = &fault;

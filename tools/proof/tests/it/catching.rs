@@ -85,6 +85,7 @@ mod repeated;
 
 const ORDERS: usize = 1;
 const INVENTORY: usize = 2;
+const NOTIFICATIONS: usize = 4;
 const GHOST: &str = "ghost";
 
 fn is_restock(movement: &proof::dumps::Movement) -> bool {

@@ -385,6 +385,15 @@ impl Shop {
         self.mails(template, Some(order), copies);
     }
 
+    /// The last mail was refused for good: it did not arrive, and that is said.
+    pub(crate) fn is_sent_back(&mut self) {
+        self.run.mails.pop();
+        let letter = self.run.notifications.last_mut().unwrap();
+        letter.state = "bounced".to_owned();
+        let id = letter.id.clone();
+        self.publishes("notifications", "EmailFailed", &id, false);
+    }
+
     /// The order is cancelled.
     pub(crate) fn cancels(&mut self, order: &Playing, event: &str, reason: &str) {
         self.becomes(order, event, "cancelled");
@@ -419,6 +428,7 @@ impl Shop {
             end_ms,
             evidence: Evidence { count: 1, text: "a process ended".to_owned() },
             mails_in_hand,
+            mails_refused: 0,
             poisons: Vec::new(),
         });
     }

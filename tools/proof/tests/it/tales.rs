@@ -81,7 +81,8 @@ pub(crate) fn quiet() -> impl Strategy<Value = Played> {
     })
 }
 
-/// A run with everything: each tale, each way of learning of it, a fault, messages and a mail that came twice.
+/// A run with everything: each tale, each way of learning of it, a fault, messages and a mail that came twice, and a
+/// letter that came back.
 pub(crate) fn rich() -> impl Strategy<Value = Played> {
     let seen = prop::sample::select(&[Seen::AtOnce, Seen::Again, Seen::Never][..]);
     let more = prop::collection::vec(wanted(seen, any::<bool>()), 0..10);
@@ -105,9 +106,12 @@ pub(crate) fn rich() -> impl Strategy<Value = Played> {
         play(&mut shop, &Wanted { tale: Tale::Lost, quantities: [1, 1, 1], seen: Seen::Never, twice: false });
         restocks.into_iter().for_each(|quantity| shop.restocks(SKUS[2], quantity, Seen::Again));
         more.iter().for_each(|wanted| play(&mut shop, wanted));
+        play(&mut shop, &Wanted { tale: Tale::Confirmed, quantities: [1, 0, 0], seen: Seen::Again, twice: false });
+        shop.is_sent_back();
         let again = shop.run.mails[1].clone();
         shop.run.mails.push(again);
         shop.was_hit(start_ms, 1);
+        shop.run.faults[0].mails_refused = 1;
 
         let floors = &mut shop.run.plan.floors;
         (floors.confirmed, floors.recovered, floors.absorbed, floors.faults) = (3, 2, 2, 1);

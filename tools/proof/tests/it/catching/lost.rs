@@ -2,7 +2,7 @@
 
 use proof::ledger::What;
 
-use super::{INVENTORY, Mutation, ORDERS, is_restock, pick, whichever, within};
+use super::{INVENTORY, Mutation, NOTIFICATIONS, ORDERS, is_restock, pick, whichever, within};
 
 #[rustfmt::skip]
 pub(super) const LOST: &[Mutation] = &[
@@ -65,7 +65,7 @@ pub(super) const LOST: &[Mutation] = &[
     }),
     ("an entry of the provider's book is lost", &["money"], drop_one!(book, whichever, key)),
     ("a letter is lost", &["letters"], |run, index| {
-        let place = pick(&run.notifications, index, whichever);
+        let place = pick(&run.notifications, index, |letter| letter.state == "sent");
         run.notifications.remove(place).message_id.trim_matches(['<', '>']).to_owned()
     }),
     ("a published message is not in the journal", &["published"], of!(ORDERS, journal, |rows, index| {
@@ -78,6 +78,10 @@ pub(super) const LOST: &[Mutation] = &[
     })),
     ("a consumer has forgotten how far it is", &["ordered"], of!(ORDERS, heads, |rows, index| {
         let place = pick(rows, index, whichever);
+        rows.remove(place).key
+    })),
+    ("nobody says that a letter came back", &["letters"], of!(NOTIFICATIONS, journal, |rows, index| {
+        let place = pick(rows, index, |row| row.kind == "notifications.v1.EmailFailed");
         rows.remove(place).key
     })),
 ];

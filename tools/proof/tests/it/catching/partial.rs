@@ -74,6 +74,7 @@ pub(super) const PARTIAL: &[Mutation] = &[
     ("the money of a cancelled order is kept", &["money"], change_one!(book, |row| row.state == "refunded", key, |row| row.state = "charged".to_owned())),
     ("a payment is under way for ever", &["settled"], change_one!(payments, whichever, id, |row| row.state = "pending".to_owned())),
     ("a letter was given up", &["letters"], change_one!(notifications, whichever, id, |row| row.state = "failed".to_owned())),
+    ("a letter came back that was not refused", &["letters"], change_one!(notifications, |row| row.state == "sent", id, |row| row.state = "bounced".to_owned())),
     ("a letter was never sent", &["settled"], change_one!(notifications, whichever, id, |row| row.state = "pending".to_owned())),
     ("a mail goes to somebody else", &["letters"], |run, index| {
         let place = index.index(run.mails.len());
