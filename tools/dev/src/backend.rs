@@ -21,12 +21,16 @@ use crate::{
     traces::TraceStore,
 };
 
+const OBEDIENT: &str = "--obedient";
+
 /// Where the mailbox and the traces listen.
 pub(crate) struct Own {
     pub(crate) smtp: SocketAddr,
     pub(crate) mailbox: SocketAddr,
     pub(crate) otlp: SocketAddr,
     pub(crate) traces: SocketAddr,
+    /// Whether the mailbox does as it is told over HTTP.
+    pub(crate) obedient: bool,
 }
 
 /// The process itself: serves until it is told to stop.
@@ -39,6 +43,9 @@ pub(crate) async fn run(stack: String, page: SocketAddr, own: Option<Own>) -> Re
             let mailbox = Mailbox::start(own.smtp, own.mailbox).await.context("the mailbox does not start")?;
             let traces = TraceStore::start(own.otlp, own.traces).await.context("the trace store does not start")?;
             mailbox.is_part_of(page.port());
+            if own.obedient {
+                mailbox.obeys();
+            }
             traces.is_part_of(page.port());
             Some((mailbox, traces))
         }
@@ -51,8 +58,13 @@ pub(crate) async fn run(stack: String, page: SocketAddr, own: Option<Own>) -> Re
 }
 
 /// Starts that process, unless it runs already and is of this build. `elsewhere`: where Docker has the mailbox and the traces, so that
-/// this process needs none.
-pub(crate) async fn start(state: &mut State, program: &Path, elsewhere: Option<Tools>) -> Result<Tools> {
+/// this process needs none. `obedient`: whether its mailbox does as it is told over HTTP.
+pub(crate) async fn start(
+    state: &mut State,
+    program: &Path,
+    elsewhere: Option<Tools>,
+    obedient: bool,
+) -> Result<Tools> {
     let ports = state.ports;
     let tools = elsewhere.unwrap_or(Tools {
         smtp: ports.smtp(),
@@ -66,7 +78,9 @@ pub(crate) async fn start(state: &mut State, program: &Path, elsewhere: Option<T
             [("--smtp", tools.smtp), ("--mailbox", tools.mailbox), ("--otlp", tools.otlp), ("--traces", tools.traces)];
         listening.extend(own);
     }
-    let named: Vec<_> = listening.iter().map(|(name, port)| ((*name).to_owned(), port.to_string())).collect();
+    let mut named: Vec<_> = listening.iter().map(|(name, port)| ((*name).to_owned(), port.to_string())).collect();
+    let obedient = obedient && elsewhere.is_none();
+    named.push((OBEDIENT.to_owned(), obedient.to_string()));
     let wanted = replicas::fingerprint(program, &named)?;
     if let Some((running, fingerprint)) = &state.backend
         && running.is_running()
@@ -82,6 +96,9 @@ pub(crate) async fn start(state: &mut State, program: &Path, elsewhere: Option<T
     for (name, port) in &listening {
         ensure!(state::is_free(*port), "port {port} is taken by another program; stop that, or use another --name");
         command.arg(name).arg(format!("127.0.0.1:{port}"));
+    }
+    if obedient {
+        command.arg(OBEDIENT);
     }
     let log = state.log("backend");
     let process = spawn_detached(&mut command, None, &log, &format!("--page 127.0.0.1:{}", ports.page()))?;

@@ -163,6 +163,9 @@ struct OwnArgs {
     otlp: SocketAddr,
     #[arg(long)]
     traces: SocketAddr,
+    /// Have the mailbox do as it is told over HTTP.
+    #[arg(long)]
+    obedient: bool,
 }
 
 /// Reads the command line, does what it says, and answers with the exit code of the process.
@@ -211,7 +214,13 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Check(args) => check::run(args.engines, args.quick).await,
         Command::Prepare(args) => prepare::run(args.engines, args.quick).await,
         Command::Backend(BackendArgs { stack, page, own }) => {
-            let own = own.map(|OwnArgs { smtp, mailbox, otlp, traces }| backend::Own { smtp, mailbox, otlp, traces });
+            let own = own.map(|OwnArgs { smtp, mailbox, otlp, traces, obedient }| backend::Own {
+                smtp,
+                mailbox,
+                otlp,
+                traces,
+                obedient,
+            });
             backend::run(stack, page, own).await
         }
     }

@@ -1,7 +1,7 @@
 //! URLs of engines, taken apart and put together: just as much of RFC 3986 as `scheme://user:password@host:port/path?query`
 //! needs. Not for anything that people browse to.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 
@@ -67,6 +67,11 @@ impl Endpoint {
     /// The same place for somebody else.
     pub(crate) fn for_user(&self, user: &str, password: &str, path: &str) -> Self {
         Self { user: user.to_owned(), password: password.to_owned(), path: path.to_owned(), ..self.clone() }
+    }
+
+    /// The same behind something that listens here.
+    pub(crate) fn through(&self, address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port(), ..self.clone() }
     }
 
     /// The URL with everything in it. For environments of processes, never for a terminal.

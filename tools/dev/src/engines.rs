@@ -4,6 +4,7 @@
 pub(crate) mod postgres;
 pub(crate) mod private_postgres;
 pub(crate) mod private_rabbitmq;
+mod proxies;
 pub(crate) mod rabbitmq;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +13,7 @@ use clap::Args;
 use crate::{docker::Compose, endpoint::Endpoint, install, state::State};
 
 pub(crate) use postgres::Postgres;
+pub(crate) use proxies::Proxies;
 pub(crate) use rabbitmq::RabbitMq;
 
 /// Engines that the caller names, by administrators' URLs, instead of having them started.

@@ -19,12 +19,21 @@
 
 mod api;
 mod command;
+mod orders;
 mod pages;
 mod script;
 mod smtp;
 mod store;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{http_server, look::Stack};
 use store::Store;
 
+pub(crate) use orders::Order;
 pub use script::{Behaviour, Script, Stage};
 pub use store::Mail;
 
@@ -41,6 +51,7 @@ pub struct Mailbox {
     http: SocketAddr,
     store: Arc<Store>,
     script: Script,
+    obeys: Arc<AtomicBool>,
     stack: Stack,
     _tasks: JoinSet<()>,
 }
@@ -61,9 +72,14 @@ impl Mailbox {
         // Dropping the set ends the tasks; nobody asks them to stop before.
         let stack = Stack::default();
         let home = stack.clone();
-        let answer = move |ask| std::future::ready(home.answer(&ask).unwrap_or_else(|| api::answer(&pages, &ask)));
+        let (orders, obeys) = (script.clone(), Arc::new(AtomicBool::new(false)));
+        let obedient = Arc::clone(&obeys);
+        let answer = move |ask| {
+            let ordered = if obedient.load(Ordering::Relaxed) { orders::answer(&orders, &ask) } else { None };
+            std::future::ready(ordered.or_else(|| home.answer(&ask)).unwrap_or_else(|| api::answer(&pages, &ask)))
+        };
         tasks.spawn(http_server::serve(http_listener, CancellationToken::new(), answer));
-        Ok(Self { smtp, http, store, script, stack, _tasks: tasks })
+        Ok(Self { smtp, http, store, script, obeys, stack, _tasks: tasks })
     }
 
     /// Where mail is taken.
@@ -81,6 +97,12 @@ impl Mailbox {
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.http
+    }
+
+    /// From now on whoever reaches its HTTP side may script it: for the mailbox of a stack that something is to be done to, which runs in
+    /// another process than whoever does it.
+    pub fn obeys(&self) {
+        self.obeys.store(true, Ordering::Relaxed);
     }
 
     /// What the server does next, instead of taking mail.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    engines::Engines,
+    engines::{Engines, Proxies},
     state::{Ports, State},
 };
 
@@ -51,6 +51,8 @@ pub(crate) struct Tools {
 /// What the environment of a service is made of.
 pub(crate) struct Wiring<'a> {
     pub(crate) engines: &'a Engines,
+    /// What the services talk to instead of the engines.
+    pub(crate) proxies: Option<&'a Proxies>,
     pub(crate) tools: Tools,
     pub(crate) ports: Ports,
     pub(crate) operator_password: String,
@@ -108,9 +110,14 @@ impl Service {
         replica: u16,
     ) -> Result<Vec<(String, String)>> {
         let credentials = state.credentials(self.name)?;
-        let (amqp, management) = wiring.engines.rabbitmq.urls(self.name, &credentials.broker_password);
+        let mut database = wiring.engines.postgres.url(self.name, &credentials.database_password);
+        let (mut amqp, management) = wiring.engines.rabbitmq.urls(self.name, &credentials.broker_password);
+        if let Some(proxies) = wiring.proxies {
+            database = database.through(proxies.postgres.address());
+            amqp = amqp.through(proxies.amqp.address());
+        }
         let usual = [
-            ("DATABASE_URL", wiring.engines.postgres.url(self.name, &credentials.database_password).with_password()),
+            ("DATABASE_URL", database.with_password()),
             ("AMQP_URL", amqp.with_password()),
             ("RABBITMQ_MANAGEMENT_URL", management.with_password()),
             ("LISTEN", format!("127.0.0.1:{}", wiring.ports.service(self, replica))),

@@ -17,7 +17,7 @@ use crate::{
     backend,
     binaries::{self, Binaries, Profile},
     console,
-    engines::{self, Engines, Origin},
+    engines::{self, Engines, Origin, Proxies},
     monitoring,
     process::Tracked,
     programs, prove, replicas,
@@ -49,6 +49,8 @@ pub struct Options {
     pub(crate) profile: Profile,
     /// A queue of this name hears every event, from the first one on.
     pub(crate) tap: Option<&'static str>,
+    /// Whether things are to be done to it: then the services reach the engines through proxies, and the mailbox does as it is told.
+    pub(crate) proved: bool,
     /// The program of `cargo dev`, which runs itself again for the page of the stack, the mailbox and the traces.
     pub program: PathBuf,
 }
@@ -66,6 +68,7 @@ impl Options {
             settings: Vec::new(),
             profile: Profile::Dev,
             tap: None,
+            proved: false,
             program,
         }
     }
@@ -93,6 +96,8 @@ pub struct Stack {
     pub(crate) state: State,
     pub(crate) engines: Engines,
     pub(crate) tools: Tools,
+    /// What the services reach the engines through, if they do not reach them directly.
+    pub(crate) proxies: Option<Proxies>,
     binaries: Binaries,
     options: Options,
     /// The processes that this run started; the others ran already.
@@ -120,8 +125,9 @@ impl Stack {
             let password = state.credentials(service.name)?.database_password;
             engines.postgres.ensure_service(service.name, &password).await?;
         }
-        let mut stack =
-            Self { state, engines, tools, binaries, options, started: Vec::new(), engines_started: !engines_ran };
+        let proxies = if options.proved { Some(Proxies::before(&engines).await?) } else { None };
+        let (started, engines_started) = (Vec::new(), !engines_ran);
+        let mut stack = Self { state, engines, tools, proxies, binaries, options, started, engines_started };
         stack.start_services().await?;
         if let Some(how) = stack.options.monitoring {
             monitoring::start(&mut stack.state, &stack.engines, &stack.options.engines, how).await?;
@@ -139,8 +145,8 @@ impl Stack {
     /// # Errors
     /// Says which service does not become ready and why.
     pub async fn start_services(&mut self) -> Result<()> {
-        let Self { state, engines, binaries, options, .. } = self;
-        let wiring = wiring(state, engines, self.tools, &options.settings);
+        let Self { state, engines, proxies, binaries, options, .. } = self;
+        let wiring = wiring(state, engines, proxies.as_ref(), self.tools, &options.settings);
         let started = replicas::reconcile(state, &wiring, binaries, options.replicas).await?;
         self.started.extend(started);
         self.wait_until_ready().await
@@ -151,8 +157,8 @@ impl Stack {
     /// # Errors
     /// When there is no such service, or one of its processes ends at once.
     pub async fn start_service(&mut self, name: &str) -> Result<()> {
-        let Self { state, engines, binaries, options, .. } = self;
-        let wiring = wiring(state, engines, self.tools, &options.settings);
+        let Self { state, engines, proxies, binaries, options, .. } = self;
+        let wiring = wiring(state, engines, proxies.as_ref(), self.tools, &options.settings);
         let started = replicas::start(state, &wiring, binaries, service(name)?, options.replicas).await?;
         self.started.extend(started);
         Ok(())
@@ -221,7 +227,7 @@ impl Stack {
     /// Says what the service says.
     pub(crate) async fn replay(&self, producer: &str, consumer: &str, since: &str, types: &[&str]) -> Result<u64> {
         let Self { state, engines, binaries, options, .. } = self;
-        let wiring = wiring(state, engines, self.tools, &options.settings);
+        let wiring = wiring(state, engines, None, self.tools, &options.settings);
         let environment = service(producer)?.environment(&mut state.clone(), &wiring, 0)?;
         let mut command = Command::new(binaries.path(producer)?);
         let types = types.iter().map(|kind| format!("--type={kind}"));
@@ -298,6 +304,14 @@ impl Stack {
         Shop::of(&self.state)
     }
 
+    /// Has the services reach the engines directly, so that the stack can do without this process.
+    pub(crate) async fn leave_proxies(&mut self) -> Result<()> {
+        let left = self.proxies.take();
+        self.start_services().await?;
+        drop(left);
+        Ok(())
+    }
+
     /// Stops everything that belongs to the stack, and deletes its data if `purge`.
     ///
     /// # Errors
@@ -343,8 +357,15 @@ fn service(name: &str) -> Result<&'static Service> {
     SERVICES.into_iter().find(|known| known.name == name).with_context(|| format!("there is no service {name}"))
 }
 
-fn wiring<'a>(state: &State, engines: &'a Engines, tools: Tools, settings: &'a [Setting]) -> Wiring<'a> {
-    Wiring { engines, tools, ports: state.ports, operator_password: state.operator_password.clone(), settings }
+fn wiring<'a>(
+    state: &State,
+    engines: &'a Engines,
+    proxies: Option<&'a Proxies>,
+    tools: Tools,
+    settings: &'a [Setting],
+) -> Wiring<'a> {
+    let (ports, operator_password) = (state.ports, state.operator_password.clone());
+    Wiring { engines, proxies, tools, ports, operator_password, settings }
 }
 
 /// A name that is good for a folder, a node and a container project.
@@ -380,7 +401,7 @@ async fn start_tools(state: &mut State, engines: &Engines, options: &Options) ->
             traces: compose.port("jaeger", 16686).await?,
         }),
     };
-    backend::start(state, &options.program, elsewhere).await
+    backend::start(state, &options.program, elsewhere, options.proved).await
 }
 
 pub(crate) async fn stop_everything(state: &mut State, purge: bool) -> Result<()> {
