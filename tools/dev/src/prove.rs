@@ -118,10 +118,13 @@ async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
     options.engines = args.engines.clone();
     options.replicas = plan::REPLICAS;
     options.tap = Some(witness::TAP);
+    options.proved = true;
     let mut stack = Stack::start(options).await?;
     let proven = prove(&mut stack, plan, &folder).await;
     witness::keep_logs(&stack, &folder)?;
     if args.keep {
+        // The proxies end with this process.
+        stack.leave_proxies().await?;
         console::row("stack", format_args!("goes on running; `cargo dev down --name {}` stops it", args.name));
     } else {
         stack.stop(false).await?;

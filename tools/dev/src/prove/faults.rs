@@ -1,10 +1,13 @@
 //! What is done to the shop, episode by episode, and what shows each time that it bit. Each fault has a beginning and an end, so that two
-//! can be on at once; how each kind is done is a matter of [`processes`], [`broker`], [`database`], [`messages`] and [`surroundings`].
+//! can be on at once; how each kind is done is a matter of [`processes`], [`broker`], [`database`], [`network`], [`messages`], [`mail`] and
+//! [`surroundings`].
 //! Nothing is done to engines that were given.
 
 mod broker;
 mod database;
+mod mail;
 mod messages;
+mod network;
 mod processes;
 mod surroundings;
 
@@ -16,6 +19,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
+use wire::Injection;
 
 use super::{
     kinds::{Ground, Kind},
@@ -59,6 +63,10 @@ pub(super) enum Undo {
     Await(JoinSet<Result<u64>>),
     /// The queue has to be filled from when on.
     Replay(String),
+    /// It is over when it is dropped.
+    Heal(Injection),
+    /// What the mailbox was told under this number is to be taken back.
+    Withdraw(u64),
 }
 
 impl Open {
@@ -121,9 +129,9 @@ impl Faults {
                 target: target(planned),
                 start_ms,
                 end_ms: self.ledger.now_ms(),
+                mails_in_hand: mails_in_hand(planned, &evidence, self.plan.replicas),
+                mails_refused: if planned.kind == Kind::MailRefused { evidence.count } else { 0 },
                 evidence,
-                mails_in_hand: mails_in_hand(planned, self.plan.replicas),
-                mails_refused: 0,
                 poisons,
             };
             let Fault { id, kind, target, evidence, .. } = &fault;
@@ -150,7 +158,9 @@ async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
         Ground::Processes => processes::begin(world, planned).await,
         Ground::Broker => broker::begin(world, planned).await,
         Ground::Database => database::begin(world, planned).await,
-        Ground::Surroundings => surroundings::begin(world, planned).await,
+        Ground::Network => network::begin(world, planned).await,
+        Ground::Surroundings if planned.kind == Kind::PauseBackend => surroundings::begin(world, planned).await,
+        Ground::Surroundings => mail::begin(world, planned).await,
         Ground::Messages => messages::begin(world, planned).await,
     }
 }
@@ -160,7 +170,9 @@ async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Open) -> Resul
         Ground::Processes => processes::end(world, planned, open).await,
         Ground::Broker => broker::end(world, planned, open).await,
         Ground::Database => database::end(world, planned, open).await,
-        Ground::Surroundings => surroundings::end(world, planned, open).await,
+        Ground::Network => network::end(world, planned, open).await,
+        Ground::Surroundings if planned.kind == Kind::PauseBackend => surroundings::end(world, planned, open).await,
+        Ground::Surroundings => mail::end(world, planned, open).await,
         Ground::Messages => messages::end(world, planned, open).await,
     }
 }
@@ -198,13 +210,16 @@ fn target(planned: &PlannedFault) -> String {
         (Some(service), Some(replica), _) => replicas::label(service, replica),
         (Some(service), None, _) => service.to_owned(),
         (None, _, Ground::Database) => "database".to_owned(),
-        (None, _, Ground::Surroundings) => "mail server and collector".to_owned(),
+        (None, _, Ground::Surroundings) if planned.kind == Kind::PauseBackend => "mail server and collector".to_owned(),
+        (None, _, Ground::Surroundings) => "mail server".to_owned(),
+        (None, _, Ground::Network) if planned.kind.is_of_the_database() => "database".to_owned(),
         (None, ..) => "broker".to_owned(),
     }
 }
 
-/// A mail is sent again where its sender died, slept past its lease or lost its database between the mail server's yes and its own record.
-fn mails_in_hand(planned: &PlannedFault, replicas: u16) -> u64 {
+/// A mail is sent again where its sender died, slept past its lease or lost its database between the mail server's yes and its own record,
+/// and where the mail server's yes was lost.
+fn mails_in_hand(planned: &PlannedFault, evidence: &Evidence, replicas: u16) -> u64 {
     let of_notifications = planned.service == Some("notifications");
     let all = MAILS_IN_HAND * u64::from(replicas);
     match planned.kind {
@@ -212,6 +227,10 @@ fn mails_in_hand(planned: &PlannedFault, replicas: u16) -> u64 {
         Kind::TerminateSessions | Kind::RollingRestart | Kind::LockedTable if of_notifications => all,
         // A session a time, each of one mail.
         Kind::TerminateOften if of_notifications => planned.for_ms / database::OFTEN_MS + 1,
+        Kind::MailReplyLost => evidence.count,
+        // One session, of one mail.
+        Kind::CutTransaction | Kind::CutReply if of_notifications => 1,
+        Kind::DatabaseSilent | Kind::DatabaseRefused => all,
         Kind::CrashDatabase | Kind::KillDatabase | Kind::PauseDatabase | Kind::PauseBackend => all,
         _ => 0,
     }

@@ -11,6 +11,8 @@ pub(super) enum Ground {
     Broker,
     /// PostgreSQL.
     Database,
+    /// What lies between the services and both of these.
+    Network,
     /// The mail server and the collector of traces.
     Surroundings,
     /// The messages themselves.
@@ -92,9 +94,33 @@ kinds! {
     LockedTable { "locked_table", Database, Aim::Service(CONSUMERS), 3000..10000, "somebody holds a lock on the tables that handlers write" }
     Deadlocks { "deadlocks", Database, Aim::Service(&["inventory"]), 4000..8000, "somebody locks products in the other order, again and again" }
     OldSnapshot { "old_snapshot", Database, Aim::Service(ALL), 5000..15000, "a transaction stays open and holds back vacuum" }
+    LostConfirm { "lost_confirm", Network, Aim::Service(CONSUMERS), 3000..6000, "a confirm of the broker never arrives" }
+    LostConsumerAck { "lost_consumer_ack", Network, Aim::Service(CONSUMERS), 3000..6000, "an acknowledgement is lost, and its connection" }
+    LateDelivery { "late_delivery", Network, Aim::Service(CONSUMERS), 3000..6000, "a delivery takes seconds" }
+    CutAfterPublishes { "cut_after_publishes", Network, Aim::Service(CONSUMERS), 3000..6000, "a connection is cut behind a message and before its confirm" }
+    /// Heartbeats give a connection up after 20 s.
+    BrokerSilent { "broker_silent", Network, Aim::Whole, 12000..30000, "nothing passes between services and broker, and nobody is told" }
+    BrokerRefused { "broker_refused", Network, Aim::Whole, 1000..5000, "connections to the broker are cut, and refused for a time" }
+    LostCommitReply { "lost_commit_reply", Network, Aim::Service(CONSUMERS), 3000..6000, "a commit is done, and its answer is lost" }
+    CutTransaction { "cut_transaction", Network, Aim::Service(CONSUMERS), 3000..6000, "a transaction is cut where it has written" }
+    CutReply { "cut_reply", Network, Aim::Service(ALL), 3000..6000, "a connection to the database is cut before the answer" }
+    DatabaseSilent { "database_silent", Network, Aim::Whole, 4000..15000, "nothing passes between services and database, and nobody is told" }
+    DatabaseSlow { "database_slow", Network, Aim::Whole, 4000..8000, "whatever is said to the database or by it comes late" }
+    DatabaseRefused { "database_refused", Network, Aim::Whole, 1000..5000, "connections to the database are cut, and refused for a time" }
+    MailReplyLost { "mail_accepted_reply_lost", Surroundings, Aim::Whole, 3000..6000, "the mail server takes a mail and is cut off before it says so" }
+    MailDeferred { "mail_deferred", Surroundings, Aim::Whole, 3000..8000, "the mail server takes no mail for now" }
+    MailRefused { "mail_refused", Surroundings, Aim::Whole, 3000..6000, "the mail server refuses mails for good" }
+    MailHangs { "mail_hangs", Surroundings, Aim::Whole, 3000..6000, "the mail server says nothing any more to one who brings mail" }
     PauseBackend { "pause_backend", Surroundings, Aim::Whole, 3000..15000, "the mail server and the collector of traces stand still" }
     Poison { "poison", Messages, Aim::Service(CONSUMERS), 0..0, "a message that cannot be read" }
     Duplicate { "duplicate", Messages, Aim::Service(CONSUMERS), 0..0, "messages that were handled are delivered once more" }
+}
+
+impl Kind {
+    /// Whether it lies between the services and the database, not the broker.
+    pub(super) fn is_of_the_database(self) -> bool {
+        matches!(self, Self::DatabaseSilent | Self::DatabaseSlow | Self::DatabaseRefused)
+    }
 }
 
 #[cfg(test)]

@@ -152,7 +152,10 @@ fn is_seen_by_customers(kind: Kind) -> bool {
 
 /// Whether something must have been published or delivered again.
 fn sends_again(kind: Kind) -> bool {
-    matches!(kind, Kind::CloseConnections | Kind::KillBroker | Kind::StopBroker | Kind::CrashDatabase)
+    matches!(
+        kind,
+        Kind::CloseConnections | Kind::KillBroker | Kind::StopBroker | Kind::CrashDatabase | Kind::LostConsumerAck
+    )
 }
 
 #[cfg(test)]

@@ -151,12 +151,16 @@ fn is_short(kind: Kind) -> bool {
     kind.about().lasts_ms.0 == 0 && kind.about().lasts_ms.1 <= 3_000
 }
 
-/// Of another ground: two on the same would be one that is seen twice. What has to be repaired by asking the rest is done alone.
+/// Of another ground: two on the same would be one that is seen twice, and where an engine stands still, nothing lies between it and others.
+/// What has to be repaired by asking the rest is done alone.
 fn goes_with(kind: Kind, other: Kind) -> bool {
+    let (ground, grounds) = (kind.about().ground, [kind.about().ground, other.about().ground]);
+    let hidden = grounds.contains(&Ground::Network)
+        && grounds.iter().any(|ground| matches!(ground, Ground::Broker | Ground::Database));
     let alone = |kind: Kind| {
         kind.about().ground == Ground::Messages || matches!(kind, Kind::LostQueue | Kind::LostBinding | Kind::FullQueue)
     };
-    kind.about().ground != other.about().ground && !alone(kind) && !alone(other)
+    ground != other.about().ground && !hidden && !alone(kind) && !alone(other)
 }
 
 pub(super) fn fault(random: &mut Random, kind: Kind, after_ms: u64) -> PlannedFault {
