@@ -167,7 +167,7 @@ async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<(Run, Ver
         redelivered,
     };
     fs::write(folder.join("end.json"), serde_json::to_vec_pretty(&end)?)?;
-    witness::collect(stack, folder).await?;
+    witness::collect(stack, folder, faults.heard).await?;
     let run = Run::load(folder).context("the run cannot be read")?;
     let verdict = proof::check(&run);
     fs::write(folder.join("verdict.json"), serde_json::to_vec_pretty(&verdict)?)?;
