@@ -94,6 +94,8 @@ kinds! {
     Deadlocks { "deadlocks", Database, Aim::Service(&["inventory"]), 4000..8000, "somebody locks products in the other order, again and again" }
     OldSnapshot { "old_snapshot", Database, Aim::Service(ALL), 5000..15000, "a transaction stays open and holds back vacuum" }
     PauseBackend { "pause_backend", Surroundings, Aim::Whole, 3000..15000, "the mail server and the collector of traces stand still" }
+    /// Only where there is another commit to take it from.
+    OtherVersion { "other_version", Processes, Aim::Process(ALL), 4000..10000, "a process of another commit works beside those of this one" }
     ClockAhead { "clock_ahead", Processes, Aim::Service(&["payments", "notifications"]), 8000..15000, "the clock of a service is an hour ahead, then right again" }
     ClockBehind { "clock_behind", Processes, Aim::Service(&["payments", "notifications"]), 8000..15000, "the clock of a service is an hour behind, then right again" }
     Poison { "poison", Messages, Aim::Service(CONSUMERS), 0..0, "a message that cannot be read" }
