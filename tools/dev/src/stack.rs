@@ -140,6 +140,11 @@ impl Stack {
         self.options.set(service, name, value);
     }
 
+    /// Takes back what [`Stack::set`] gave, from its next start on.
+    pub(crate) fn unset(&mut self, service: &str, name: &str) {
+        self.options.settings.retain(|known| known.service != service || known.name != name);
+    }
+
     /// Starts the services that do not run, and waits until all of them are ready.
     ///
     /// # Errors
@@ -211,6 +216,18 @@ impl Stack {
     /// When there is no such queue.
     pub async fn put_into_queue(&self, queue: &str, payload: &str) -> Result<()> {
         self.engines.rabbitmq.put(queue, payload).await
+    }
+
+    /// Runs one process of a service with another build of it, until the service is started again.
+    ///
+    /// # Errors
+    /// When it ends at once.
+    pub(crate) async fn start_other(&mut self, name: &str, replica: u16, other: &Binaries) -> Result<Tracked> {
+        let Self { state, engines, proxies, options, .. } = self;
+        let wiring = wiring(state, engines, proxies.as_ref(), self.tools, &options.settings);
+        replicas::start_one(state, &wiring, other, service(name)?, replica).await?;
+        let started = state.services.iter().find(|known| known.service == name && known.replica == replica);
+        Ok(started.context("it was started")?.process.clone())
     }
 
     /// Makes what the services need of the broker anew.

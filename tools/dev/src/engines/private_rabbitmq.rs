@@ -171,6 +171,13 @@ fn from_pid_file(folder: &Path) -> Option<Tracked> {
     Tracked::find(pid, &format!("-home {}", folder.display()))
 }
 
+/// Deletes everything that the broker knows; it must not run.
+pub(crate) fn wipe(state: &State) -> Result<()> {
+    let folder = workspace::engine_folder(&state.folder().join("rabbitmq"), workspace::engine_account()?.as_ref())?;
+    let data = folder.join("mnesia");
+    fs::remove_dir_all(&data).with_context(|| format!("cannot delete {}", data.display()))
+}
+
 /// Has the broker's own tool say something to it.
 pub(crate) async fn ctl(state: &State, arguments: &[&str]) -> Result<String> {
     let account = workspace::engine_account()?;

@@ -14,7 +14,7 @@ mod surroundings;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use proof::ledger::{Evidence, Fault};
+use proof::ledger::{Evidence, Fault, Tapped};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
@@ -27,7 +27,9 @@ use super::{
     plan::Plan,
     schedule::{Episode, PlannedFault},
 };
-use crate::{console, process::Tracked, replicas, shop::eventually, stack::Stack, state::ServiceProcess};
+use crate::{
+    binaries::Binaries, console, process::Tracked, replicas, shop::eventually, stack::Stack, state::ServiceProcess,
+};
 
 /// Mails that one process of notifications has in hand at most (its setting MAIL_CONCURRENCY).
 const MAILS_IN_HAND: u64 = 4;
@@ -37,8 +39,12 @@ const HEAL_PATIENCE: Duration = Duration::from_secs(120);
 /// What faults are done to.
 pub(super) struct World<'a> {
     pub(super) stack: &'a mut Stack,
+    /// Another commit's programs, where there are some.
+    pub(super) other: Option<&'a Binaries>,
     /// Deliveries that the broker counted as made again before it forgot.
     pub(super) redelivered: &'a mut u64,
+    /// What the queue that hears everything held before it was lost.
+    pub(super) heard: &'a mut Vec<Tapped>,
 }
 
 /// A fault that is on.
@@ -67,6 +73,10 @@ pub(super) enum Undo {
     Heal(Injection),
     /// What the mailbox was told under this number is to be taken back.
     Withdraw(u64),
+    /// The same for every queue of a broker that knows nothing, and these go on then.
+    RefillAll(String, Vec<Tracked>),
+    /// Its clock is right again.
+    RightClock(&'static str),
 }
 
 impl Open {
@@ -79,9 +89,12 @@ impl Open {
 pub(super) struct Faults {
     plan: Arc<Plan>,
     ledger: Arc<Ledger>,
+    other: Option<Binaries>,
     written: u64,
     /// Deliveries that the broker counted as made again before it forgot.
     pub(super) redelivered: u64,
+    /// What the queue that hears everything held before it was lost.
+    pub(super) heard: Vec<Tapped>,
 }
 
 /// Something that is due.
@@ -92,8 +105,15 @@ struct Due {
 }
 
 impl Faults {
-    pub(super) fn new(plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> Self {
-        Self { plan: Arc::clone(plan), ledger: Arc::clone(ledger), written: 0, redelivered: 0 }
+    pub(super) fn new(plan: &Arc<Plan>, ledger: &Arc<Ledger>, other: Option<Binaries>) -> Self {
+        Self {
+            plan: Arc::clone(plan),
+            ledger: Arc::clone(ledger),
+            other,
+            written: 0,
+            redelivered: 0,
+            heard: Vec::new(),
+        }
     }
 
     /// One episode, until the shop is whole again.
@@ -107,7 +127,12 @@ impl Faults {
                 continue;
             };
             let doing = format!("{} {}", planned.kind.about().name, target(planned));
-            let world = &mut World { stack, redelivered: &mut self.redelivered };
+            let world = &mut World {
+                stack,
+                other: self.other.as_ref(),
+                redelivered: &mut self.redelivered,
+                heard: &mut self.heard,
+            };
             match slot.take() {
                 Some((start_ms, fault)) => {
                     let poisons = fault.poisons.clone();
@@ -223,8 +248,12 @@ fn mails_in_hand(planned: &PlannedFault, evidence: &Evidence, replicas: u16) -> 
     let of_notifications = planned.service == Some("notifications");
     let all = MAILS_IN_HAND * u64::from(replicas);
     match planned.kind {
-        Kind::Kill | Kind::Pause | Kind::Terminate if of_notifications => MAILS_IN_HAND,
-        Kind::TerminateSessions | Kind::RollingRestart | Kind::LockedTable if of_notifications => all,
+        Kind::Kill | Kind::Pause | Kind::Terminate | Kind::OtherVersion if of_notifications => MAILS_IN_HAND,
+        Kind::TerminateSessions | Kind::RollingRestart | Kind::LockedTable | Kind::ClockAhead | Kind::ClockBehind
+            if of_notifications =>
+        {
+            all
+        }
         // A session a time, each of one mail.
         Kind::TerminateOften if of_notifications => planned.for_ms / database::OFTEN_MS + 1,
         Kind::MailReplyLost => evidence.count,

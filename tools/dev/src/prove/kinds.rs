@@ -86,6 +86,7 @@ kinds! {
     FullQueue { "full_queue", Broker, Aim::Service(CONSUMERS), 3000..10000, "a queue is full and refuses what is published to it" }
     LostBinding { "lost_binding", Broker, Aim::Service(&["inventory"]), 1000..6000, "nobody hears of placed orders: what is published comes back" }
     LostQueue { "lost_queue", Broker, Aim::Service(CONSUMERS), 1000..4000, "a queue is deleted, made anew, and filled from the journals" }
+    WipeBroker { "wipe_broker", Broker, Aim::Whole, 0..2000, "the broker loses its disk; every queue is filled from the journals" }
     TerminateSessions { "terminate_sessions", Database, Aim::Service(ALL), 0..0, "every session of a service in its database is ended" }
     TerminateOften { "terminate_often", Database, Aim::Service(ALL), 4000..8000, "a random session of a service is ended every 200 ms" }
     CrashDatabase { "crash_database", Database, Aim::Whole, 0..3000, "the database is stopped as by a crash, and recovers" }
@@ -112,6 +113,10 @@ kinds! {
     MailRefused { "mail_refused", Surroundings, Aim::Whole, 3000..6000, "the mail server refuses mails for good" }
     MailHangs { "mail_hangs", Surroundings, Aim::Whole, 3000..6000, "the mail server says nothing any more to one who brings mail" }
     PauseBackend { "pause_backend", Surroundings, Aim::Whole, 3000..15000, "the mail server and the collector of traces stand still" }
+    /// Only where there is another commit to take it from.
+    OtherVersion { "other_version", Processes, Aim::Process(ALL), 4000..10000, "a process of another commit works beside those of this one" }
+    ClockAhead { "clock_ahead", Processes, Aim::Service(&["payments", "notifications"]), 8000..15000, "the clock of a service is an hour ahead, then right again" }
+    ClockBehind { "clock_behind", Processes, Aim::Service(&["payments", "notifications"]), 8000..15000, "the clock of a service is an hour behind, then right again" }
     Poison { "poison", Messages, Aim::Service(CONSUMERS), 0..0, "a message that cannot be read" }
     Duplicate { "duplicate", Messages, Aim::Service(CONSUMERS), 0..0, "messages that were handled are delivered once more" }
 }

@@ -148,7 +148,7 @@ fn episode(random: &mut Random, deck: &mut Deck<'_>, left: u32) -> Episode {
 
 /// Over at once, or can be.
 fn is_short(kind: Kind) -> bool {
-    kind.about().lasts_ms.0 == 0 && kind.about().lasts_ms.1 <= 3_000
+    kind.about().lasts_ms.0 == 0 && kind != Kind::WipeBroker
 }
 
 /// Of another ground: two on the same would be one that is seen twice, and where an engine stands still, nothing lies between it and others.
@@ -158,7 +158,8 @@ fn goes_with(kind: Kind, other: Kind) -> bool {
     let hidden = grounds.contains(&Ground::Network)
         && grounds.iter().any(|ground| matches!(ground, Ground::Broker | Ground::Database));
     let alone = |kind: Kind| {
-        kind.about().ground == Ground::Messages || matches!(kind, Kind::LostQueue | Kind::LostBinding | Kind::FullQueue)
+        kind.about().ground == Ground::Messages
+            || matches!(kind, Kind::LostQueue | Kind::LostBinding | Kind::FullQueue | Kind::WipeBroker)
     };
     ground != other.about().ground && !hidden && !alone(kind) && !alone(other)
 }
