@@ -111,8 +111,8 @@ impl Service {
         let (amqp, management) = wiring.engines.rabbitmq.urls(self.name, &credentials.broker_password);
         let usual = [
             ("DATABASE_URL", wiring.engines.postgres.url(self.name, &credentials.database_password).with_password()),
-            ("AMQP_URL", amqp.with_password()),
-            ("RABBITMQ_MANAGEMENT_URL", management.with_password()),
+            ("AMQP_URL", amqp),
+            ("RABBITMQ_MANAGEMENT_URL", management),
             ("LISTEN", format!("127.0.0.1:{}", wiring.ports.service(self, replica))),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", wiring.tools.otlp)),
             ("TRACES_SQL", "true".to_owned()),

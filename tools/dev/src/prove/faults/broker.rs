@@ -13,7 +13,6 @@ use super::{Open, Undo, World, service, start_engines};
 use crate::{
     endpoint::encode,
     engines::{RabbitMq, private_rabbitmq},
-    http,
     prove::{kinds::Kind, schedule::PlannedFault, witness},
     services::SERVICES,
     shop::eventually,
@@ -162,7 +161,7 @@ async fn limit(rabbitmq: &RabbitMq, queue: &str, messages: Option<u64>) -> Resul
         "pattern": policy["pattern"], "definition": policy["definition"], "priority": policy["priority"],
         "apply-to": policy["apply-to"],
     });
-    let answer = http::request(&rabbitmq.management, Method::PUT, &format!("/api/{path}"), Some(&body)).await?;
+    let answer = rabbitmq.ask(Method::PUT, &format!("/api/{path}"), Some(&body)).await?;
     answer.success().map(drop)
 }
 
