@@ -73,8 +73,9 @@ pub(crate) struct ProveArgs {
 
 /// Runs it. `Ok(false)`: something does not hold.
 pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
-    let kinds = if args.kinds.is_empty() { Kind::ALL } else { &args.kinds };
-    let plan = Plan::draw(args.seed, args.orders, kinds, if args.quiet { 0 } else { args.faults });
+    let brokers = args.engines.choice.brokers.unwrap_or(1);
+    let kinds = if args.kinds.is_empty() { Kind::of_brokers(brokers) } else { args.kinds.clone() };
+    let plan = Plan::draw(args.seed, args.orders, &kinds, if args.quiet { 0 } else { args.faults });
     let folder = run_folder(&args.name, args.seed)?;
     console::line(console::bold(&format!("Seed {}: {} orders, {} faults", plan.seed, plan.orders, plan.faults())));
     Stack::purge(&args.name).await?;

@@ -1,8 +1,10 @@
 //! What is done to the shop, episode by episode, and what shows each time that it bit. Each fault has a beginning and an end, so that two
-//! can be on at once; how each kind is done is a matter of [`processes`], [`broker`], [`database`], [`messages`] and [`surroundings`].
+//! can be on at once; how each kind is done is a matter of [`processes`], [`broker`], [`cluster`], [`database`], [`messages`] and
+//! [`surroundings`].
 //! Nothing is done to engines that were given.
 
 mod broker;
+mod cluster;
 mod database;
 mod messages;
 mod processes;
@@ -23,7 +25,10 @@ use super::{
     plan::Plan,
     schedule::{Episode, PlannedFault},
 };
-use crate::{console, process::Tracked, replicas, shop::eventually, stack::Stack, state::ServiceProcess};
+use crate::{
+    console, engines::private_rabbitmq::Node, process::Tracked, replicas, shop::eventually, stack::Stack,
+    state::ServiceProcess,
+};
 
 /// Mails that one process of notifications has in hand at most (its setting MAIL_CONCURRENCY).
 const MAILS_IN_HAND: u64 = 4;
@@ -54,6 +59,10 @@ pub(super) enum Undo {
     /// These follow, when those before them are there again.
     Restart(Vec<ServiceProcess>),
     StartEngines,
+    /// One broker of three is to be there again.
+    Rejoin(cluster::Victim),
+    /// These brokers follow, when those before them are there again.
+    RestartBrokers(Vec<Node>),
     Continue(Vec<Tracked>),
     /// Ends by itself.
     Await(JoinSet<Result<u64>>),
@@ -148,6 +157,7 @@ async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
     match planned.kind.about().ground {
         Ground::Processes => processes::begin(world, planned).await,
         Ground::Broker => broker::begin(world, planned).await,
+        Ground::Cluster => cluster::begin(world, planned).await,
         Ground::Database => database::begin(world, planned).await,
         Ground::Surroundings => surroundings::begin(world, planned).await,
         Ground::Messages => messages::begin(world, planned).await,
@@ -158,6 +168,7 @@ async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Open) -> Resul
     match planned.kind.about().ground {
         Ground::Processes => processes::end(world, planned, open).await,
         Ground::Broker => broker::end(world, planned, open).await,
+        Ground::Cluster => cluster::end(world, planned, open).await,
         Ground::Database => database::end(world, planned, open).await,
         Ground::Surroundings => surroundings::end(world, planned, open).await,
         Ground::Messages => messages::end(world, planned, open).await,
@@ -198,6 +209,7 @@ fn target(planned: &PlannedFault) -> String {
         (Some(service), None, _) => service.to_owned(),
         (None, _, Ground::Database) => "database".to_owned(),
         (None, _, Ground::Surroundings) => "mail server and collector".to_owned(),
+        (None, _, Ground::Cluster) => "cluster".to_owned(),
         (None, ..) => "broker".to_owned(),
     }
 }

@@ -9,6 +9,8 @@ pub(super) enum Ground {
     Processes,
     /// RabbitMQ.
     Broker,
+    /// One node of RabbitMQ, where there are three.
+    Cluster,
     /// PostgreSQL.
     Database,
     /// The mail server and the collector of traces.
@@ -56,6 +58,12 @@ macro_rules! kinds {
         }
 
         impl Kind {
+            /// Those that can be done to so many brokers.
+            pub(super) fn of_brokers(count: u16) -> Vec<Self> {
+                let fit = |kind: &Self| count > 1 || kind.about().ground != Ground::Cluster;
+                Self::ALL.iter().copied().filter(fit).collect()
+            }
+
             pub(super) const ALL: &[Self] = &[$(Self::$kind,)*];
 
             pub(super) const fn about(self) -> About {
@@ -84,6 +92,11 @@ kinds! {
     FullQueue { "full_queue", Broker, Aim::Service(CONSUMERS), 3000..10000, "a queue is full and refuses what is published to it" }
     LostBinding { "lost_binding", Broker, Aim::Service(&["inventory"]), 1000..6000, "nobody hears of placed orders: what is published comes back" }
     LostQueue { "lost_queue", Broker, Aim::Service(CONSUMERS), 1000..4000, "a queue is deleted, made anew, and filled from the journals" }
+    KillLeader { "kill_leader", Cluster, Aim::Whole, 1000..6000, "kill -9 of the broker that leads the most queues" }
+    /// The others take it for gone after 8 s to 10 s.
+    PauseNode { "pause_node", Cluster, Aim::Whole, 12000..25000, "SIGSTOP of the broker that leads the most queues, for longer than the others wait for it" }
+    CutOff { "cut_off", Cluster, Aim::Whole, 12000..25000, "the broker that leads the most queues is cut off from the others, and not from the services" }
+    RollingBrokers { "rolling_brokers", Cluster, Aim::Whole, 3000..6000, "each broker is restarted in turn" }
     TerminateSessions { "terminate_sessions", Database, Aim::Service(ALL), 0..0, "every session of a service in its database is ended" }
     TerminateOften { "terminate_often", Database, Aim::Service(ALL), 4000..8000, "a random session of a service is ended every 200 ms" }
     CrashDatabase { "crash_database", Database, Aim::Whole, 0..3000, "the database is stopped as by a crash, and recovers" }
@@ -102,6 +115,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_broker_alone_has_no_cluster_to_fall_out_of() {
+        assert!(!Kind::of_brokers(1).contains(&Kind::KillLeader));
+        assert_eq!(Kind::of_brokers(3), Kind::ALL);
+    }
 
     #[test]
     fn names_are_distinct() {

@@ -156,7 +156,12 @@ fn goes_with(kind: Kind, other: Kind) -> bool {
     let alone = |kind: Kind| {
         kind.about().ground == Ground::Messages || matches!(kind, Kind::LostQueue | Kind::LostBinding | Kind::FullQueue)
     };
-    kind.about().ground != other.about().ground && !alone(kind) && !alone(other)
+    // A node of the cluster is the broker, too.
+    let ground = |kind: Kind| match kind.about().ground {
+        Ground::Cluster => Ground::Broker,
+        other => other,
+    };
+    ground(kind) != ground(other) && !alone(kind) && !alone(other)
 }
 
 pub(super) fn fault(random: &mut Random, kind: Kind, after_ms: u64) -> PlannedFault {
