@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde::{Deserialize, Serialize};
 
 use crate::{files, workspace::Account};
@@ -67,8 +67,21 @@ impl Tracked {
             if !self.gone_within(Duration::from_secs(10)).await {
                 bail!("process {} survives SIGKILL", self.pid);
             }
+            self.bury().await;
         }
         Ok(())
+    }
+
+    /// A child of ours is there until somebody asks how it ended, and some programs ask only whether there is a process of its number.
+    async fn bury(&self) {
+        let Some(pid) = Pid::from_raw(self.pid) else { return };
+        // A large one is not quite dead when it is no longer seen. Somebody else's child is an error here, and theirs to bury.
+        for _ in 0..200 {
+            if !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)) {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Whether it stands still, after SIGSTOP.
@@ -168,6 +181,15 @@ pub(crate) fn spawn_detached(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_was_killed_is_there_no_more() {
+        let log = std::env::temp_dir().join(format!("dev-process-test-killed-{}.log", std::process::id()));
+        let started = spawn_detached(Command::new("sleep").arg("319"), None, &log, "sleep 319").unwrap();
+        started.kill().await.unwrap();
+        assert!(look(started.pid()).is_none(), "others would take it for one that runs");
+        fs::remove_file(log).unwrap();
+    }
 
     #[tokio::test]
     async fn a_process_is_recognised_and_stopped_and_a_stranger_is_not_touched() {

@@ -11,6 +11,7 @@ mod ledger;
 mod plan;
 mod random;
 mod rest;
+mod samples;
 mod schedule;
 mod witness;
 
@@ -37,6 +38,7 @@ use faults::Faults;
 use kinds::Kind;
 use ledger::Ledger;
 use plan::Plan;
+use samples::Samples;
 
 pub(crate) use witness::tap;
 
@@ -49,15 +51,21 @@ pub(crate) struct ProveArgs {
     /// What everything random is drawn from: the same seed is the same orders and the same faults.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Orders to place.
+    /// How many seeds, from that one on, each on a stack of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) seeds: u32,
+    /// Orders to place, for each seed.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) orders: u32,
-    /// Faults to inject, in episodes of several shapes: alone, overlapping, while it recovers, in a storm, while it is deployed.
+    /// Faults to inject for each seed, in episodes of several shapes: alone, overlapping, while it recovers, in a storm, while it is deployed.
     #[arg(long, default_value_t = 24, conflicts_with = "quiet", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) faults: u32,
     /// Only these kinds of fault, such as `kill,lost_queue`.
     #[arg(long, value_delimiter = ',', value_parser = parse_kind, conflicts_with = "quiet")]
     pub(crate) kinds: Vec<Kind>,
+    /// What fits into ten minutes of a small machine: 2000 orders, 24 faults of twelve kinds.
+    #[arg(long, conflicts_with_all = ["quiet", "kinds", "orders", "faults", "seeds"])]
+    pub(crate) quick: bool,
     /// Do nothing to the shop: then nothing may be delivered twice.
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -71,12 +79,63 @@ pub(crate) struct ProveArgs {
     pub(crate) engines: Given,
 }
 
-/// Runs it. `Ok(false)`: something does not hold.
-pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
+impl ProveArgs {
+    /// What repeats it.
+    fn command(&self) -> String {
+        let Self { seed, seeds, orders, faults, .. } = self;
+        let what = if self.quiet { "--quiet".to_owned() } else { format!("--faults {faults}") };
+        let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.about().name).collect();
+        let kinds = if kinds.is_empty() { String::new() } else { format!(" --kinds {}", kinds.join(",")) };
+        let version = self.engines.choice.rabbitmq.iter().map(|version| format!(" --rabbitmq {version}"));
+        let brokers = self.engines.choice.brokers.iter().map(|count| format!(" --brokers {count}"));
+        let engines: String = version.chain(brokers).collect();
+        format!("cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{engines}")
+    }
+}
+
+/// What a short run is made of: one of each sort.
+const QUICK_KINDS: [Kind; 12] = [
+    Kind::Kill,
+    Kind::Pause,
+    Kind::Terminate,
+    Kind::CloseConnections,
+    Kind::KillBroker,
+    Kind::MemoryAlarm,
+    Kind::LostQueue,
+    Kind::TerminateSessions,
+    Kind::TerminateOften,
+    Kind::CrashDatabase,
+    Kind::LockedTable,
+    Kind::Poison,
+];
+const QUICK_ORDERS: u32 = 2_000;
+const QUICK_FAULTS: u32 = 24;
+
+/// Runs it, seed by seed. `Ok(false)`: something does not hold.
+pub(crate) async fn run(mut args: ProveArgs) -> Result<bool> {
+    if args.quick {
+        (args.orders, args.faults, args.kinds) = (QUICK_ORDERS, QUICK_FAULTS, QUICK_KINDS.to_vec());
+    }
+    let mut runs = Vec::new();
+    for seed in args.seed..args.seed + u64::from(args.seeds) {
+        runs.push(one(&args, seed).await?);
+    }
+    let folder = campaign_folder(&args.name)?;
+    let page = folder.join("report.html");
+    fs::write(&page, proof::report(&runs, &args.command()))
+        .with_context(|| format!("cannot write {}", page.display()))?;
+    console::heading("Proof");
+    console::line(proof::summary(&runs));
+    console::row("report", page.display());
+    Ok(runs.iter().all(|(_, verdict)| verdict.holds()))
+}
+
+/// One seed, on a stack of its own that is made for it.
+async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
     let brokers = args.engines.choice.brokers.unwrap_or(1);
     let kinds = if args.kinds.is_empty() { Kind::of_brokers(brokers) } else { args.kinds.clone() };
-    let plan = Plan::draw(args.seed, args.orders, &kinds, if args.quiet { 0 } else { args.faults });
-    let folder = run_folder(&args.name, args.seed)?;
+    let plan = Plan::draw(seed, args.orders, &kinds, if args.quiet { 0 } else { args.faults });
+    let folder = run_folder(&args.name, seed)?;
     console::line(console::bold(&format!("Seed {}: {} orders, {} faults", plan.seed, plan.orders, plan.faults())));
     Stack::purge(&args.name).await?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -84,33 +143,35 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
     console::row("plan", folder.join("plan.json").display());
 
     let mut options = patient(Options::named(&args.name));
-    options.engines = args.engines;
+    options.engines = args.engines.clone();
     options.replicas = plan::REPLICAS;
     options.tap = Some(witness::TAP);
     let mut stack = Stack::start(options).await?;
-    let verdict = prove(&mut stack, plan, &folder).await;
+    let proven = prove(&mut stack, plan, &folder).await;
     witness::keep_logs(&stack, &folder)?;
     if args.keep {
         console::row("stack", format_args!("goes on running; `cargo dev down --name {}` stops it", args.name));
     } else {
         stack.stop(false).await?;
     }
-    let verdict = verdict?;
+    let (run, verdict) = proven?;
     console::heading("Verdict");
     console::line(&verdict);
     console::row("folder", folder.display());
-    Ok(verdict.holds())
+    Ok((run, verdict))
 }
 
-async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<Verdict> {
+async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<(Run, Verdict)> {
     let plan = Arc::new(plan);
     let ledger = Arc::new(Ledger::create(folder, plan.seed)?);
     console::heading("The shop at work");
-    let customers = Customers::gather(stack, &plan, &ledger).await?;
+    let mut customers = Customers::gather(stack, &plan, &ledger).await?;
+    let samples = Samples::begin(stack, &ledger);
     let mut faults = Faults::new(&plan, &ledger);
     let step = Step::start("orders", "placing them");
     let mut under_way = JoinSet::new();
     for (number, episode) in plan.episodes.iter().enumerate() {
+        customers.renew().await?;
         tokio::try_join!(customers.order(number, &mut under_way), faults.inject(stack, episode))?;
     }
     if plan.quiet {
@@ -124,6 +185,7 @@ async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<Verdict> 
         rest.stuck = rest::comes_to_rest(stack, &ledger, DRAIN_BOUND).await?.stuck;
     }
 
+    drop(samples);
     console::heading("What is left behind");
     let redelivered = faults.redelivered + witness::redelivered(stack).await?;
     let end = End {
@@ -133,15 +195,21 @@ async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<Verdict> 
         redelivered,
     };
     fs::write(folder.join("end.json"), serde_json::to_vec_pretty(&end)?)?;
-    witness::collect(stack, folder).await?;
-    let verdict = proof::check(&Run::load(folder).context("the run cannot be read")?);
+    witness::collect(stack, folder, faults.heard).await?;
+    let run = Run::load(folder).context("the run cannot be read")?;
+    let verdict = proof::check(&run);
     fs::write(folder.join("verdict.json"), serde_json::to_vec_pretty(&verdict)?)?;
-    Ok(verdict)
+    Ok((run, verdict))
 }
 
-/// The folder of the run, outside of every stack's own (no stack can have this name), because a stack is deleted before each run.
+/// Outside of every stack's own folder (no stack can have this name), because a stack is deleted before each run.
+fn campaign_folder(name: &str) -> Result<PathBuf> {
+    Ok(workspace::root()?.join(".dev/_prove").join(name))
+}
+
+/// The folder of a run.
 fn run_folder(name: &str, seed: u64) -> Result<PathBuf> {
-    let folder = workspace::root()?.join(".dev/_prove").join(name).join(seed.to_string());
+    let folder = campaign_folder(name)?.join(seed.to_string());
     // A run is kept until the same one is made again.
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot delete {}", folder.display()))?;

@@ -134,6 +134,11 @@ impl Stack {
         self.options.set(service, name, value);
     }
 
+    /// Takes back what [`Stack::set`] gave, from its next start on.
+    pub(crate) fn unset(&mut self, service: &str, name: &str) {
+        self.options.settings.retain(|known| known.service != service || known.name != name);
+    }
+
     /// Starts the services that do not run, and waits until all of them are ready.
     ///
     /// # Errors

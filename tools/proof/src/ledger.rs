@@ -146,6 +146,37 @@ pub struct Evidence {
     pub text: String,
 }
 
+/// A line of `samples.jsonl`: how much there was of what must not grow. What could not be seen at that moment is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// On the ledger's monotonic clock.
+    pub at_ms: u64,
+    /// Of every process of a service.
+    pub processes: Vec<ProcessSample>,
+    /// Connections to the broker.
+    #[serde(default)]
+    pub connections: Option<u64>,
+    /// Messages in the queues of the shop.
+    #[serde(default)]
+    pub queued: Option<u64>,
+    /// Sessions of the database.
+    #[serde(default)]
+    pub sessions: Option<u64>,
+}
+
+/// A process at a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSample {
+    /// Such as `orders-1`: another process has it after a restart.
+    pub name: String,
+    /// The number that the system gives it.
+    pub pid: i32,
+    /// Of its memory, what is in the machine's.
+    pub resident_bytes: u64,
+    /// Open files and connections.
+    pub files: u64,
+}
+
 /// A line of `tap.jsonl`: a message as the queue got it that hears everything. A message that was published twice is there twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tapped {

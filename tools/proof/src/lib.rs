@@ -8,6 +8,7 @@
 //! from the outside. It decides nothing about how a run is made; `cargo dev prove` makes them.
 
 pub mod dumps;
+mod flat;
 mod floors;
 mod index;
 pub mod ledger;
@@ -18,6 +19,7 @@ mod money;
 mod operations;
 mod orders;
 pub mod plan;
+mod report;
 mod run;
 mod saga;
 mod stock;
@@ -26,6 +28,7 @@ mod verdict;
 
 use index::Index;
 
+pub use report::{report, summary};
 pub use run::{BadRun, Run};
 pub use verdict::{Counts, Finding, Outcome, Verdict, Violation};
 
@@ -53,6 +56,7 @@ pub fn check(run: &Run) -> Verdict {
         messages::parked(&index),
         liveness::drained(&index),
         liveness::settled(&index),
+        flat::flat(&index),
         traces::connected(&index),
         floors::reached(&index),
         floors::undisturbed(&index),

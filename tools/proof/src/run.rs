@@ -13,7 +13,7 @@ use crate::{
         Answer, BookEntry, HistoryEntry, KnownProduct, Messaging, Movement, Notification, Order, OrderLine, Payment,
         Product, Reservation, SERVICES, User,
     },
-    ledger::{Binding, End, Entry, Fault, Mail, Queue, Tapped},
+    ledger::{Binding, End, Entry, Fault, Mail, Queue, Sample, Tapped},
     plan::Plan,
 };
 
@@ -25,6 +25,7 @@ pub struct Run {
     pub end: End,
     pub history: Vec<Entry>,
     pub faults: Vec<Fault>,
+    pub samples: Vec<Sample>,
     pub tap: Vec<Tapped>,
     pub mails: Vec<Mail>,
     pub bindings: Vec<Binding>,
@@ -85,6 +86,7 @@ impl Run {
             end: whole(&folder.join("end.json"))?,
             history: lines(&folder.join("history.jsonl"))?,
             faults: lines(&folder.join("faults.jsonl"))?,
+            samples: lines(&folder.join("samples.jsonl"))?,
             tap: lines(&folder.join("tap.jsonl"))?,
             mails: lines(&folder.join("mails.jsonl"))?,
             bindings: lines(&folder.join("bindings.jsonl"))?,
@@ -124,6 +126,7 @@ impl Run {
         write_lines(&folder.join("end.json"), std::slice::from_ref(&self.end))?;
         write_lines(&folder.join("history.jsonl"), &self.history)?;
         write_lines(&folder.join("faults.jsonl"), &self.faults)?;
+        write_lines(&folder.join("samples.jsonl"), &self.samples)?;
         write_lines(&folder.join("tap.jsonl"), &self.tap)?;
         write_lines(&folder.join("mails.jsonl"), &self.mails)?;
         write_lines(&folder.join("bindings.jsonl"), &self.bindings)?;

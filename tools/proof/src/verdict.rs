@@ -160,7 +160,14 @@ impl Verdict {
         self.findings.iter().filter(|finding| finding.is_violated()).map(|finding| finding.invariant).collect()
     }
 
-    fn count(&self, invariants: &[&str]) -> usize {
+    /// What was acknowledged is not there.
+    pub(crate) const LOST: &[&'static str] = &["acknowledged"];
+    /// Something was done twice.
+    pub(crate) const DUPLICATE: &[&'static str] = &["one_per_key", "stock_of_orders", "money", "copies"];
+    /// More was sold than there is.
+    pub(crate) const OVERSOLD: &[&'static str] = &["stock"];
+
+    pub(crate) fn count(&self, invariants: &[&str]) -> usize {
         let those = self.findings.iter().filter(|finding| invariants.contains(&finding.invariant));
         those.map(Finding::violations).sum()
     }
@@ -176,9 +183,9 @@ impl Verdict {
             counts.orders,
             counts.faults,
             counts.kinds_of_faults,
-            self.count(&["acknowledged"]),
-            self.count(&["one_per_key", "stock_of_orders", "money", "copies"]),
-            self.count(&["stock"]),
+            self.count(Self::LOST),
+            self.count(Self::DUPLICATE),
+            self.count(Self::OVERSOLD),
             counts.absorbed,
             counts.recovered,
             counts.drained_after_ms as f64 / 1e3,

@@ -15,7 +15,7 @@ fn sum(name: &str, labels: &[&str]) -> f64 {
     series.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
 }
 
-/// Other tests of the same process count on the same series: what is asserted is by how much they grow at least.
+/// Switch: `counting`. Other tests of the same process count on the same series: what is asserted is by how much they grow at least.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_becomes_of_a_message_is_counted() {
     telemetry::init_for_tests();

@@ -162,6 +162,17 @@ async fn start_epmd(
     Ok(epmd)
 }
 
+/// Ends the brokers of a stack as a crash would, and deletes everything that they know.
+pub(crate) async fn wipe(state: &State) -> Result<()> {
+    for node in nodes(state) {
+        if let Some(process) = node.process() {
+            process.kill().await?;
+        }
+        node.wipe()?;
+    }
+    Ok(())
+}
+
 /// Has the first broker's own tool say something to it.
 pub(crate) async fn ctl(state: &State, arguments: &[&str]) -> Result<String> {
     ctl_of(state, &Node::of(state, 0), arguments).await

@@ -3,10 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use proof::ledger::{Line, OrderAnswer, Request, What};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     ledger::Ledger,
@@ -19,6 +19,8 @@ use crate::{
 };
 
 const PASSWORD: &str = "quiet-otter-sings-42";
+/// An access token is good for 15 minutes; what was asked with it may take some of them.
+const LOG_IN_AGAIN: Duration = Duration::from_secs(5 * 60);
 /// Between two attempts at one request.
 const ASK_AGAIN: Duration = Duration::from_millis(400);
 /// After so many attempts nobody asks any more; the request stays unclear then.
@@ -38,6 +40,11 @@ pub(super) struct Customers {
     orders: Arc<[u16]>,
     inventory: Arc<[u16]>,
     users: Arc<[u16]>,
+    logged_in: Instant,
+}
+
+fn email(customer: u64) -> String {
+    format!("customer-{customer}@example.test")
 }
 
 /// A request, and how it is sent.
@@ -47,6 +54,8 @@ struct Asking<'a> {
     ports: &'a [u16],
     /// The replica that is asked first.
     replica: u16,
+    /// Asked twice at once, of two replicas.
+    impatient: bool,
     path: String,
     token: Option<&'a str>,
     body: Option<Value>,
@@ -69,10 +78,11 @@ impl Customers {
             orders: ports("orders")?,
             inventory: ports("inventory")?,
             users: ports("users")?,
+            logged_in: Instant::now(),
         };
         let mut people = Vec::new();
         for number in 0..CUSTOMERS {
-            let email = format!("customer-{number}@example.test");
+            let email = email(number);
             all.register(&email).await?;
             all.shop.verify(&email).await?;
             people.push(all.shop.log_in(&email, PASSWORD).await?.context("a customer cannot log in")?);
@@ -84,6 +94,21 @@ impl Customers {
         }
         all.are_known().await?;
         Ok(all)
+    }
+
+    /// Logs everybody in again before their tokens are over; who cannot now does it the next time.
+    pub(super) async fn renew(&mut self) -> Result<()> {
+        if self.logged_in.elapsed() < LOG_IN_AGAIN {
+            return Ok(());
+        }
+        let mut people = Vec::new();
+        for number in 0..CUSTOMERS {
+            people.push(self.shop.log_in(&email(number), PASSWORD).await?.context("a customer cannot log in")?);
+        }
+        self.operator = self.shop.operator().await.context("the operator cannot log in")?;
+        self.people = people.into();
+        self.logged_in = Instant::now();
+        Ok(())
     }
 
     /// Waits until orders knows the products and the customers: an order that comes earlier is refused. Nothing is ordered: a request that
@@ -130,7 +155,7 @@ impl Customers {
     }
 
     async fn wish(&self, number: u64) -> Result<()> {
-        let Wish { customer, replica, lines, payment_method, cancel_after_ms, registers, restocks } =
+        let Wish { customer, replica, lines, payment_method, cancel_after_ms, registers, restocks, impatient } =
             self.plan.wish(number);
         if registers {
             self.register(&format!("newcomer-{number}@example.test")).await?;
@@ -150,6 +175,7 @@ impl Customers {
                 keyed: true,
                 ports: &self.orders,
                 replica,
+                impatient,
                 path: "/orders".to_owned(),
                 token: Some(&person.token),
             })
@@ -162,6 +188,7 @@ impl Customers {
                 keyed: false,
                 ports: &self.orders,
                 replica,
+                impatient: false,
                 token: Some(&person.token),
                 body: None,
             })
@@ -176,6 +203,7 @@ impl Customers {
             keyed: false,
             ports: &self.users,
             replica: 0,
+            impatient: false,
             path: "/users".to_owned(),
             token: None,
             body: Some(json!({ "email": email, "name": "Ann Example", "password": PASSWORD })),
@@ -189,6 +217,7 @@ impl Customers {
             keyed: true,
             ports: &self.inventory,
             replica,
+            impatient: false,
             path: format!("/products/{}/restocks", line.sku),
             token: Some(&self.operator.token),
             body: Some(json!({ "quantity": line.quantity })),
@@ -199,34 +228,49 @@ impl Customers {
     /// Asks until there is a clear answer; each time at the next replica.
     async fn ask(&self, asking: Asking<'_>) -> Result<What> {
         let op = self.ledger.operation();
-        let key = asking.keyed.then(|| format!("{}-{op}", self.plan.seed));
-        let mut last = None;
-        for attempt in 1..=MAX_ATTEMPTS {
-            self.ledger.write(op, attempt, What::Invoke { key: key.clone(), request: asking.request.clone() })?;
-            let place = (usize::from(asking.replica) + attempt as usize - 1) % asking.ports.len().max(1);
-            let port = *asking.ports.get(place).context("there are replicas")?;
-            let traceparent = format!("00-{}-{op:016x}-01", self.ledger.trace_id(op, attempt));
-            let mut headers = vec![("traceparent", traceparent.as_str())];
-            headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
-            let sent = http::send(port, Method::POST, &asking.path, asking.token, &headers, asking.body.as_ref()).await;
-            let status = sent.as_ref().ok().map(|answer| answer.status);
-            let what = meaning(&asking.request, sent);
-            self.ledger.write(op, attempt, what.clone())?;
-            let final_conflict = matches!(asking.request, Request::Cancel { .. });
-            match what {
-                What::Ok { .. } => return Ok(what),
-                What::Fail { .. } if final_conflict || !status.is_some_and(|status| NOT_NOW.contains(&status)) => {
-                    return Ok(what);
-                }
-                _ => last = Some(what),
+        let mut attempt = 0;
+        loop {
+            let told = if asking.impatient && attempt == 0 {
+                attempt = 2;
+                let (first, second) = tokio::try_join!(self.attempt(&asking, op, 1), self.attempt(&asking, op, 2))?;
+                if matches!(first.what, What::Ok { .. }) { first } else { second }
+            } else {
+                attempt += 1;
+                self.attempt(&asking, op, attempt).await?
+            };
+            if told.is_final || attempt >= MAX_ATTEMPTS {
+                return Ok(told.what);
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }
-        match last {
-            Some(what) => Ok(what),
-            None => bail!("a request without an attempt"),
-        }
     }
+
+    async fn attempt(&self, asking: &Asking<'_>, op: u64, attempt: u32) -> Result<Told> {
+        let key = asking.keyed.then(|| format!("{}-{op}", self.plan.seed));
+        self.ledger.write(op, attempt, What::Invoke { key: key.clone(), request: asking.request.clone() })?;
+        let place = (usize::from(asking.replica) + attempt as usize - 1) % asking.ports.len().max(1);
+        let port = *asking.ports.get(place).context("there are replicas")?;
+        let traceparent = format!("00-{}-{op:016x}-01", self.ledger.trace_id(op, attempt));
+        let mut headers = vec![("traceparent", traceparent.as_str())];
+        headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
+        let sent = http::send(port, Method::POST, &asking.path, asking.token, &headers, asking.body.as_ref()).await;
+        let status = sent.as_ref().ok().map(|answer| answer.status);
+        let what = meaning(&asking.request, sent);
+        self.ledger.write(op, attempt, what.clone())?;
+        let conflict_is_final = matches!(asking.request, Request::Cancel { .. });
+        let is_final = match what {
+            What::Ok { .. } => true,
+            What::Fail { .. } => conflict_is_final || !status.is_some_and(|status| NOT_NOW.contains(&status)),
+            What::Invoke { .. } | What::Info { .. } => false,
+        };
+        Ok(Told { what, is_final })
+    }
+}
+
+/// What came of an attempt, and whether it makes asking again useless.
+struct Told {
+    what: What,
+    is_final: bool,
 }
 
 /// What an answer says of its request.

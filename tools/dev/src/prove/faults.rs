@@ -13,7 +13,7 @@ mod surroundings;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use proof::ledger::{Evidence, Fault};
+use proof::ledger::{Evidence, Fault, Tapped};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
@@ -40,6 +40,8 @@ pub(super) struct World<'a> {
     pub(super) stack: &'a mut Stack,
     /// Deliveries that the broker counted as made again before it forgot.
     pub(super) redelivered: &'a mut u64,
+    /// What the queue that hears everything held before it was lost.
+    pub(super) heard: &'a mut Vec<Tapped>,
 }
 
 /// A fault that is on.
@@ -68,6 +70,10 @@ pub(super) enum Undo {
     Await(JoinSet<Result<u64>>),
     /// The queue has to be filled from when on.
     Replay(String),
+    /// The same for every queue of a broker that knows nothing, and these go on then.
+    RefillAll(String, Vec<Tracked>),
+    /// Its clock is right again.
+    RightClock(&'static str),
 }
 
 impl Open {
@@ -83,6 +89,8 @@ pub(super) struct Faults {
     written: u64,
     /// Deliveries that the broker counted as made again before it forgot.
     pub(super) redelivered: u64,
+    /// What the queue that hears everything held before it was lost.
+    pub(super) heard: Vec<Tapped>,
 }
 
 /// Something that is due.
@@ -94,7 +102,7 @@ struct Due {
 
 impl Faults {
     pub(super) fn new(plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> Self {
-        Self { plan: Arc::clone(plan), ledger: Arc::clone(ledger), written: 0, redelivered: 0 }
+        Self { plan: Arc::clone(plan), ledger: Arc::clone(ledger), written: 0, redelivered: 0, heard: Vec::new() }
     }
 
     /// One episode, until the shop is whole again.
@@ -108,7 +116,7 @@ impl Faults {
                 continue;
             };
             let doing = format!("{} {}", planned.kind.about().name, target(planned));
-            let world = &mut World { stack, redelivered: &mut self.redelivered };
+            let world = &mut World { stack, redelivered: &mut self.redelivered, heard: &mut self.heard };
             match slot.take() {
                 Some((start_ms, fault)) => {
                     let poisons = fault.poisons.clone();
@@ -220,7 +228,11 @@ fn mails_in_hand(planned: &PlannedFault, replicas: u16) -> u64 {
     let all = MAILS_IN_HAND * u64::from(replicas);
     match planned.kind {
         Kind::Kill | Kind::Pause | Kind::Terminate if of_notifications => MAILS_IN_HAND,
-        Kind::TerminateSessions | Kind::RollingRestart | Kind::LockedTable if of_notifications => all,
+        Kind::TerminateSessions | Kind::RollingRestart | Kind::LockedTable | Kind::ClockAhead | Kind::ClockBehind
+            if of_notifications =>
+        {
+            all
+        }
         // A session a time, each of one mail.
         Kind::TerminateOften if of_notifications => planned.for_ms / database::OFTEN_MS + 1,
         Kind::CrashDatabase | Kind::KillDatabase | Kind::PauseDatabase | Kind::PauseBackend => all,

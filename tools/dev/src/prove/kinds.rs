@@ -97,6 +97,7 @@ kinds! {
     PauseNode { "pause_node", Cluster, Aim::Whole, 12000..25000, "SIGSTOP of the broker that leads the most queues, for longer than the others wait for it" }
     CutOff { "cut_off", Cluster, Aim::Whole, 12000..25000, "the broker that leads the most queues is cut off from the others, and not from the services" }
     RollingBrokers { "rolling_brokers", Cluster, Aim::Whole, 3000..6000, "each broker is restarted in turn" }
+    WipeBroker { "wipe_broker", Broker, Aim::Whole, 0..2000, "the broker loses its disk; every queue is filled from the journals" }
     TerminateSessions { "terminate_sessions", Database, Aim::Service(ALL), 0..0, "every session of a service in its database is ended" }
     TerminateOften { "terminate_often", Database, Aim::Service(ALL), 4000..8000, "a random session of a service is ended every 200 ms" }
     CrashDatabase { "crash_database", Database, Aim::Whole, 0..3000, "the database is stopped as by a crash, and recovers" }
@@ -106,6 +107,8 @@ kinds! {
     Deadlocks { "deadlocks", Database, Aim::Service(&["inventory"]), 4000..8000, "somebody locks products in the other order, again and again" }
     OldSnapshot { "old_snapshot", Database, Aim::Service(ALL), 5000..15000, "a transaction stays open and holds back vacuum" }
     PauseBackend { "pause_backend", Surroundings, Aim::Whole, 3000..15000, "the mail server and the collector of traces stand still" }
+    ClockAhead { "clock_ahead", Processes, Aim::Service(&["payments", "notifications"]), 8000..15000, "the clock of a service is an hour ahead, then right again" }
+    ClockBehind { "clock_behind", Processes, Aim::Service(&["payments", "notifications"]), 8000..15000, "the clock of a service is an hour behind, then right again" }
     Poison { "poison", Messages, Aim::Service(CONSUMERS), 0..0, "a message that cannot be read" }
     Duplicate { "duplicate", Messages, Aim::Service(CONSUMERS), 0..0, "messages that were handled are delivered once more" }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use proof::ledger::{Entry, Fault, What};
+use proof::ledger::{Entry, Fault, Sample, What};
 use serde::Serialize;
 
 /// The history and the faults of a run.
@@ -22,6 +22,7 @@ pub(super) struct Ledger {
     operations: AtomicU64,
     history: Mutex<File>,
     faults: Mutex<File>,
+    samples: Mutex<File>,
 }
 
 impl Ledger {
@@ -37,6 +38,7 @@ impl Ledger {
             operations: AtomicU64::new(0),
             history: open("history.jsonl")?,
             faults: open("faults.jsonl")?,
+            samples: open("samples.jsonl")?,
         })
     }
 
@@ -71,6 +73,10 @@ impl Ledger {
 
     pub(super) fn write_fault(&self, fault: &Fault) -> Result<()> {
         line(&mut locked(&self.faults), fault)
+    }
+
+    pub(super) fn write_sample(&self, sample: &Sample) -> Result<()> {
+        line(&mut locked(&self.samples), sample)
     }
 }
 

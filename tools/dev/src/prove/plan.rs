@@ -53,6 +53,8 @@ pub(super) struct Wish {
     pub(super) registers: bool,
     /// Goods come in, too.
     pub(super) restocks: Option<Line>,
+    /// They ask twice at once.
+    pub(super) impatient: bool,
 }
 
 impl Plan {
@@ -129,6 +131,7 @@ impl Plan {
             sku: random.of(["PROVE-1", "PROVE-2", "PROVE-3", "PROVE-FEW"]).to_owned(),
             quantity: 1 + random.below(9).cast_signed(),
         });
+        let impatient = random.percent(6);
         Wish {
             customer: usize::try_from(customer).unwrap_or(0),
             replica: u16::try_from(replica).unwrap_or(0),
@@ -137,6 +140,7 @@ impl Plan {
             cancel_after_ms,
             registers,
             restocks,
+            impatient,
         }
     }
 }
@@ -148,7 +152,7 @@ fn is_seen_by_customers(kind: Kind) -> bool {
 
 /// Whether something must have been published or delivered again.
 fn sends_again(kind: Kind) -> bool {
-    matches!(kind, Kind::CloseConnections | Kind::KillBroker | Kind::StopBroker | Kind::CrashDatabase | Kind::LostQueue)
+    matches!(kind, Kind::CloseConnections | Kind::KillBroker | Kind::StopBroker | Kind::CrashDatabase)
 }
 
 #[cfg(test)]

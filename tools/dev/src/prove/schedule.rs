@@ -148,13 +148,14 @@ fn episode(random: &mut Random, deck: &mut Deck<'_>, left: u32) -> Episode {
 
 /// Over at once, or can be.
 fn is_short(kind: Kind) -> bool {
-    kind.about().lasts_ms.0 == 0 && kind.about().lasts_ms.1 <= 3_000
+    kind.about().lasts_ms.0 == 0 && kind != Kind::WipeBroker
 }
 
 /// Of another ground: two on the same would be one that is seen twice. What has to be repaired by asking the rest is done alone.
 fn goes_with(kind: Kind, other: Kind) -> bool {
     let alone = |kind: Kind| {
-        kind.about().ground == Ground::Messages || matches!(kind, Kind::LostQueue | Kind::LostBinding | Kind::FullQueue)
+        kind.about().ground == Ground::Messages
+            || matches!(kind, Kind::LostQueue | Kind::LostBinding | Kind::FullQueue | Kind::WipeBroker)
     };
     // A node of the cluster is the broker, too.
     let ground = |kind: Kind| match kind.about().ground {

@@ -97,6 +97,13 @@ pub(super) async fn redelivered(stack: &Stack) -> Result<u64> {
     Ok(list(&queues).filter_map(|queue| queue["message_stats"]["redeliver"].as_u64()).sum())
 }
 
+/// How many messages are in the queues of the shop, all together.
+pub(super) async fn queued(rabbitmq: &RabbitMq) -> Result<u64> {
+    let queues = rabbitmq.get(&format!("queues/{}", encode(&rabbitmq.vhost))).await?;
+    let of_the_shop = list(&queues).filter(|queue| queue["name"] != TAP);
+    Ok(of_the_shop.filter_map(|queue| queue["messages"].as_u64()).sum())
+}
+
 /// What the queues of the shop hold.
 pub(super) async fn queues(stack: &Stack) -> Result<Vec<Queue>> {
     let queues = broker_list(stack, "queues").await?;
@@ -106,16 +113,16 @@ pub(super) async fn queues(stack: &Stack) -> Result<Vec<Queue>> {
     Ok(of_the_shop.map(held).collect())
 }
 
-/// Brings everything into the folder.
-pub(super) async fn collect(stack: &Stack, folder: &Path) -> Result<()> {
+/// Brings everything into the folder. `heard` was taken from the tap before.
+pub(super) async fn collect(stack: &Stack, folder: &Path, mut heard: Vec<Tapped>) -> Result<()> {
     let step = Step::start("witnesses", "asking them");
     let mails = mails(stack).await?;
     write(&folder.join("mails.jsonl"), &mails)?;
-    let tapped = tapped(stack).await?;
-    write(&folder.join("tap.jsonl"), &tapped)?;
+    heard.extend(tapped(stack).await?);
+    write(&folder.join("tap.jsonl"), &heard)?;
     write(&folder.join("bindings.jsonl"), &bindings(stack).await?)?;
     write(&folder.join("queues.jsonl"), &queues(stack).await?)?;
-    step.done(format_args!("{} messages, {} mails", tapped.len(), mails.len()));
+    step.done(format_args!("{} messages, {} mails", heard.len(), mails.len()));
     let step = Step::start("tables", "copying them");
     for service in SERVICES {
         fs::create_dir_all(folder.join(service.name))?;
@@ -154,7 +161,7 @@ fn write(path: &Path, rows: &[impl Serialize]) -> Result<()> {
 }
 
 /// Takes everything out of the queue that hears everything, in its order.
-async fn tapped(stack: &Stack) -> Result<Vec<Tapped>> {
+pub(super) async fn tapped(stack: &Stack) -> Result<Vec<Tapped>> {
     let rabbitmq = &stack.engines.rabbitmq;
     let path = format!("queues/{}/{TAP}/get", encode(&rabbitmq.vhost));
     let some = json!({ "count": AT_ONCE, "ackmode": "ack_requeue_false", "encoding": "base64" });

@@ -8,7 +8,10 @@ use proof::{
         Answer, BookEntry, Event, Handled, Head, HistoryEntry, KnownProduct, Messaging, Movement, Notification, Order,
         OrderLine, Payment, Product, Reservation, SERVICES, User,
     },
-    ledger::{Binding, End, Entry, Evidence, Fault, Line, Mail, OrderAnswer, Queue, Request, Tapped, What},
+    ledger::{
+        Binding, End, Entry, Evidence, Fault, Line, Mail, OrderAnswer, ProcessSample, Queue, Request, Sample, Tapped,
+        What,
+    },
     plan::{Floors, Plan},
 };
 use serde_json::json;
@@ -87,6 +90,7 @@ impl Shop {
             end: End { drained_after_ms: 1200, bound_ms: 60_000, stuck: None, redelivered: 0 },
             history: Vec::new(),
             faults: Vec::new(),
+            samples: samples(),
             tap: Vec::new(),
             mails: Vec::new(),
             bindings: BINDINGS
@@ -418,6 +422,24 @@ impl Shop {
             poisons: Vec::new(),
         });
     }
+}
+
+/// Two processes for five minutes, as a sane one looks: some noise, and a restart in the middle.
+fn samples() -> Vec<Sample> {
+    let process = |name: &str, second: u64| ProcessSample {
+        name: name.to_owned(),
+        pid: if second < 150 { 100 } else { 101 },
+        resident_bytes: (40 + second % 7) << 20,
+        files: 60 + second % 5,
+    };
+    let sample = |second| Sample {
+        at_ms: second * 1000,
+        processes: vec![process("orders-0", second), process("orders-1", second + 1)],
+        connections: Some(24),
+        queued: Some(second % 3),
+        sessions: (second % 50 != 0).then_some(120 + second % 9),
+    };
+    (0..300).map(sample).collect()
 }
 
 fn trace(op: u64, attempt: u32) -> String {

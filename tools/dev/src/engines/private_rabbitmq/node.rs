@@ -63,6 +63,12 @@ impl Node {
         self.folder.join("mnesia").exists()
     }
 
+    /// Deletes everything that it knows; it must not run.
+    pub(super) fn wipe(&self) -> Result<()> {
+        let data = self.folder.join("mnesia");
+        fs::remove_dir_all(&data).with_context(|| format!("cannot delete {}", data.display()))
+    }
+
     /// Makes the folder and the settings. `all` are the nodes of the cluster, this one included.
     pub(super) fn prepare(&mut self, state: &mut State, all: &[Self], account: Option<&Account>) -> Result<()> {
         self.folder = workspace::engine_folder(&self.folder, account)?;

@@ -13,7 +13,12 @@ use super::{Open, Undo, World, service, start_engines};
 use crate::{
     endpoint::encode,
     engines::{RabbitMq, private_rabbitmq},
-    prove::{kinds::Kind, schedule::PlannedFault, witness},
+    process::Tracked,
+    prove::{
+        kinds::{CONSUMERS, Kind},
+        schedule::PlannedFault,
+        witness,
+    },
     services::SERVICES,
     shop::eventually,
     stack::Stack,
@@ -58,7 +63,7 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
             Ok(Open::new(0, "", Undo::Nothing))
         }
         Kind::DiskAlarm => {
-            private_rabbitmq::ctl(&stack.state, &["set_disk_free_limit", "1000TB"]).await?;
+            private_rabbitmq::ctl(&stack.state, &["set_disk_free_limit", "1000000GB"]).await?;
             Ok(Open::new(0, "", Undo::Nothing))
         }
         Kind::FullQueue => {
@@ -78,6 +83,7 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
             witness::ask(rabbitmq, Method::DELETE, &path, None).await?;
             Ok(Open::new(1, format!("the queue {queue} was deleted"), Undo::Replay(now())))
         }
+        Kind::WipeBroker => wipe(world).await,
         _ => anyhow::bail!("{:?} is not done to the broker", planned.kind),
     }
 }
@@ -87,6 +93,7 @@ pub(super) async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Ope
     match (planned.kind, open.undo) {
         (_, Undo::StartEngines) => start_engines(stack).await?,
         (_, Undo::Continue(all)) => all.iter().try_for_each(|process| process.signal(Signal::CONT))?,
+        (_, Undo::RefillAll(began, all)) => return refill(stack, &began, &all, open.seen).await,
         (_, Undo::Replay(began)) => return fill(stack, service(planned)?, &began, open.seen).await,
         (Kind::MemoryAlarm, _) => {
             let seen = blocked(stack).await;
@@ -172,6 +179,40 @@ async fn fill(stack: &mut Stack, consumer: &'static str, since: &str, mut seen: 
     let sent = replay(stack, consumer, since).await?;
     ensure!(sent > 0, "nobody had anything for {consumer}");
     seen.text += &format!(", {sent} messages were sent to it again");
+    Ok(seen)
+}
+
+/// Takes the broker's disk away. The services stand still while what the tap holds is brought to safety: nothing that it has not heard
+/// may be published. What the other queues hold is lost.
+async fn wipe(world: &mut World<'_>) -> Result<Open> {
+    let stack = &mut *world.stack;
+    let all: Vec<_> = stack.state.services.iter().map(|running| running.process.clone()).collect();
+    all.iter().try_for_each(|process| process.signal(Signal::STOP))?;
+    // What they have written is read.
+    sleep(Duration::from_secs(1)).await;
+    world.heard.extend(witness::tapped(stack).await?);
+    *world.redelivered += witness::redelivered(stack).await?;
+    let lost = witness::queued(&stack.engines.rabbitmq).await?;
+    let broker = stack.state.rabbitmq.clone().context("the broker is not this stack's own")?;
+    private_rabbitmq::wipe(&stack.state).await?;
+    let gone = !broker.is_running();
+    let text = format!("the broker's process {} ended and its disk was wiped, with {lost} messages", broker.pid());
+    Ok(Open::new(gone.into(), text, Undo::RefillAll(now(), all)))
+}
+
+async fn refill(stack: &mut Stack, since: &str, stopped: &[Tracked], mut seen: Evidence) -> Result<Evidence> {
+    let started = start_engines(stack).await;
+    stopped.iter().try_for_each(|process| process.signal(Signal::CONT))?;
+    started?;
+    stack.import_topology().await?;
+    witness::tap(&stack.engines.rabbitmq, witness::TAP).await?;
+    sleep(SETTLED_AFTER).await;
+    let mut sent = 0;
+    for consumer in CONSUMERS {
+        sent += replay(stack, consumer, since).await?;
+    }
+    ensure!(sent > 0, "nobody had anything for anybody");
+    seen.text += &format!(", {sent} messages were sent again");
     Ok(seen)
 }
 

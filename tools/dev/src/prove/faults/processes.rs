@@ -1,5 +1,7 @@
 //! Faults of processes of services.
 
+mod clock;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -22,6 +24,9 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
         let text = format!("{} processes ended and were followed by new ones", all.len() + first.len());
         restart(world.stack, &first).await?;
         return Ok(Open::new(all.len() as u64 + 1, text, Undo::Restart(all)));
+    }
+    if let Kind::ClockAhead | Kind::ClockBehind = planned.kind {
+        return clock::set_wrong(world.stack, service, planned.kind == Kind::ClockAhead).await;
     }
     let replica = planned.replica.context("a process is planned")?;
     let process = one(world.stack, service, replica)?.process.clone();
@@ -65,6 +70,7 @@ fn one<'a>(stack: &'a Stack, service: &str, replica: u16) -> Result<&'a ServiceP
 pub(super) async fn end(world: &mut World<'_>, _: &PlannedFault, open: Open) -> Result<Evidence> {
     match open.undo {
         Undo::Continue(all) => all.iter().try_for_each(|process| process.signal(Signal::CONT))?,
+        Undo::RightClock(service) => return clock::set_right(world.stack, service).await,
         Undo::Restart(others) => restart(world.stack, &others).await?,
         Undo::StartService(service) => world.stack.start_service(service).await?,
         _ => {}

@@ -1,5 +1,7 @@
 //! What nobody asked for.
 
+use proof::{Run, ledger::Sample};
+
 use super::{GHOST, Mutation, ORDERS, changed, is_restock, within};
 
 #[rustfmt::skip]
@@ -53,4 +55,25 @@ pub(super) const INVENTED: &[Mutation] = &[
         message_id
     }),
     ("a poison that was not parked", &["parked"], |run, _| { run.plan.poisons.push(GHOST.to_owned()); GHOST.to_owned() }),
+    ("a process that takes more and more memory", &["flat"], |run, index| {
+        let leak = 1 + index.index(4) as u64;
+        grow(run, |second, sample| sample.processes[1].resident_bytes += (second * leak) << 20);
+        "orders-1".to_owned()
+    }),
+    ("a process that does not close what it opens", &["flat"], |run, _| {
+        grow(run, |second, sample| sample.processes[0].files += second);
+        "orders-0".to_owned()
+    }),
+    ("more and more connections", &["flat"], |run, _| {
+        grow(run, |second, sample| sample.connections = sample.connections.map(|count| count + second / 4));
+        String::new()
+    }),
+    ("more and more sessions", &["flat"], |run, _| {
+        grow(run, |second, sample| sample.sessions = sample.sessions.map(|count| count + second));
+        String::new()
+    }),
 ];
+
+fn grow(run: &mut Run, more: impl Fn(u64, &mut Sample)) {
+    (0..).zip(&mut run.samples).for_each(|(second, sample)| more(second, sample));
+}
