@@ -1,6 +1,6 @@
 //! Builds the programs of the workspace and says where they are.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{console::Step, workspace};
+use crate::{console::Step, programs, workspace};
 
 /// How programs are built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,8 +65,41 @@ pub(crate) fn cargo() -> Result<Command> {
 pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
     let step = Step::start("build", "building the services; the first time takes a few minutes");
     let mut command = cargo()?;
-    command.args(["build", "--workspace", "--bins", "--message-format=json-render-diagnostics"]);
-    command.args((profile == Profile::Release).then_some("--release"));
+    command.args(["build", "--workspace", "--bins"]).args((profile == Profile::Release).then_some("--release"));
+    build_with(command, step).await
+}
+
+/// Builds every program as it was at a commit, into a folder of its own.
+pub(crate) async fn build_at(commit: &str) -> Result<Binaries> {
+    let root = workspace::root()?;
+    let git = async |arguments: &[&str]| programs::output(Command::new("git").current_dir(&root).args(arguments)).await;
+    let hash = git(&["rev-parse", "--short=12", "--verify", &format!("{commit}^{{commit}}")]).await?;
+    let hash = hash.trim();
+    let tree = root.join(".dev/_commits").join(hash);
+    if !tree.exists() {
+        let path = tree.to_str().context("the workspace's path is text")?;
+        git(&["worktree", "prune"]).await?;
+        git(&["worktree", "add", "--detach", path, hash]).await?;
+    }
+    let step = Step::start("build", &format!("building the services of {hash}; the first time takes minutes"));
+    let mut command = cargo()?;
+    command.args(["build", "--workspace", "--bins"]).current_dir(&tree);
+    command.env("CARGO_TARGET_DIR", root.join("target/commits"));
+    let built = build_with(command, step).await?;
+    // The next commit is built into the same folder.
+    let own = tree.join("bin");
+    fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
+    let mut kept = BTreeMap::new();
+    for (name, path) in built.0 {
+        let to = own.join(&name);
+        fs::copy(&path, &to).with_context(|| format!("cannot copy {}", path.display()))?;
+        kept.insert(name, to);
+    }
+    Ok(Binaries(kept))
+}
+
+async fn build_with(mut command: Command, step: Step) -> Result<Binaries> {
+    command.arg("--message-format=json-render-diagnostics");
     let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("cannot run cargo")?;
     let stdout = child.stdout.take().context("cargo's output is piped")?;
     let mut binaries = BTreeMap::new();

@@ -28,6 +28,7 @@ use proof::{Run, Verdict, ledger::End};
 use tokio::task::JoinSet;
 
 use crate::{
+    binaries::{self, Binaries},
     console::{self, Step},
     engines::Given,
     stack::{self, Options, Stack},
@@ -63,6 +64,9 @@ pub(crate) struct ProveArgs {
     /// Only these kinds of fault, such as `kill,lost_queue`.
     #[arg(long, value_delimiter = ',', value_parser = parse_kind, conflicts_with = "quiet")]
     pub(crate) kinds: Vec<Kind>,
+    /// A commit whose programs work beside those of this one, such as `HEAD^`: then that is one of the faults, too.
+    #[arg(long)]
+    pub(crate) other: Option<String>,
     /// What fits into ten minutes of a small machine: 2000 orders, 24 faults of twelve kinds.
     #[arg(long, conflicts_with_all = ["quiet", "kinds", "orders", "faults", "seeds"])]
     pub(crate) quick: bool,
@@ -86,10 +90,11 @@ impl ProveArgs {
         let what = if self.quiet { "--quiet".to_owned() } else { format!("--faults {faults}") };
         let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.about().name).collect();
         let kinds = if kinds.is_empty() { String::new() } else { format!(" --kinds {}", kinds.join(",")) };
+        let other = self.other.as_ref().map_or_else(String::new, |commit| format!(" --other {commit}"));
         let version = self.engines.choice.rabbitmq.iter().map(|version| format!(" --rabbitmq {version}"));
         let brokers = self.engines.choice.brokers.iter().map(|count| format!(" --brokers {count}"));
         let engines: String = version.chain(brokers).collect();
-        format!("cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{engines}")
+        format!("cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{other}{engines}")
     }
 }
 
@@ -133,7 +138,11 @@ pub(crate) async fn run(mut args: ProveArgs) -> Result<bool> {
 /// One seed, on a stack of its own that is made for it.
 async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
     let brokers = args.engines.choice.brokers.unwrap_or(1);
-    let kinds = if args.kinds.is_empty() { Kind::of_brokers(brokers) } else { args.kinds.clone() };
+    let possible = |kind: &&Kind| kind.fits(brokers) && (args.other.is_some() || **kind != Kind::OtherVersion);
+    let kinds: Vec<Kind> = match args.kinds.as_slice() {
+        [] => Kind::ALL.iter().filter(possible).copied().collect(),
+        named => named.to_vec(),
+    };
     let plan = Plan::draw(seed, args.orders, &kinds, if args.quiet { 0 } else { args.faults });
     let folder = run_folder(&args.name, seed)?;
     console::line(console::bold(&format!("Seed {}: {} orders, {} faults", plan.seed, plan.orders, plan.faults())));
@@ -146,8 +155,12 @@ async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
     options.engines = args.engines.clone();
     options.replicas = plan::REPLICAS;
     options.tap = Some(witness::TAP);
+    let other = match &args.other {
+        Some(commit) => Some(binaries::build_at(commit).await?),
+        None => None,
+    };
     let mut stack = Stack::start(options).await?;
-    let proven = prove(&mut stack, plan, &folder).await;
+    let proven = prove(&mut stack, plan, other, &folder).await;
     witness::keep_logs(&stack, &folder)?;
     if args.keep {
         console::row("stack", format_args!("goes on running; `cargo dev down --name {}` stops it", args.name));
@@ -161,13 +174,13 @@ async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
     Ok((run, verdict))
 }
 
-async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<(Run, Verdict)> {
+async fn prove(stack: &mut Stack, plan: Plan, other: Option<Binaries>, folder: &Path) -> Result<(Run, Verdict)> {
     let plan = Arc::new(plan);
     let ledger = Arc::new(Ledger::create(folder, plan.seed)?);
     console::heading("The shop at work");
     let mut customers = Customers::gather(stack, &plan, &ledger).await?;
     let samples = Samples::begin(stack, &ledger);
-    let mut faults = Faults::new(&plan, &ledger);
+    let mut faults = Faults::new(&plan, &ledger, other);
     let step = Step::start("orders", "placing them");
     let mut under_way = JoinSet::new();
     for (number, episode) in plan.episodes.iter().enumerate() {
@@ -225,11 +238,12 @@ fn parse_kind(name: &str) -> Result<Kind, String> {
     })
 }
 
-/// An order waits longer than any fault lasts, so that most of them are confirmed; a slow payment is not that slow.
+/// An order waits for goods longer than any fault lasts, so that most of them are confirmed; a slow payment is not that slow. For a payment it
+/// waits as long as a process stands still, so that some come too late.
 fn patient(options: Options) -> Options {
     options
         .setting("orders", "STOCK_DEADLINE_SECONDS", 120)
-        .setting("orders", "PAYMENT_DEADLINE_SECONDS", 90)
+        .setting("orders", "PAYMENT_DEADLINE_SECONDS", 20)
         .setting("orders", "COMMIT_DEADLINE_SECONDS", 120)
         .setting("inventory", "RESERVATION_SECONDS", 300)
         .setting("payments", "PROVIDER_SLOW_SECONDS", 3)

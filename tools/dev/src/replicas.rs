@@ -58,37 +58,48 @@ pub(crate) async fn start(
     replicas: u16,
 ) -> Result<Vec<Tracked>> {
     let mut started = Vec::new();
-    let binary = binaries.path(service.name)?;
     for replica in 0..replicas {
-        let environment = service.environment(state, wiring, replica)?;
-        let wanted = fingerprint(binary, &environment)?;
-        let known = state.services.iter().find(|known| known.service == service.name && known.replica == replica);
-        if let Some(known) = known.cloned() {
-            if known.fingerprint == wanted && known.process.is_running() {
-                continue;
-            }
-            stop(state, &known).await?;
-        }
-        let port = wiring.ports.service(service, replica);
-        let label = label(service.name, replica);
-        ensure!(
-            state::becomes_free(port).await,
-            "port {port}, for {label}, is taken by another program; stop that, or use another --name"
-        );
-        let mut command = Command::new(binary);
-        command.envs(environment).current_dir(workspace::root()?);
-        let process = spawn_detached(&mut command, None, &state.log(&label), &binary.display().to_string())?;
-        state.services.push(ServiceProcess {
-            service: service.name.to_owned(),
-            replica,
-            port,
-            process: process.clone(),
-            fingerprint: wanted,
-        });
-        state.save()?;
-        started.push(process);
+        started.extend(start_one(state, wiring, binaries, service, replica).await?);
     }
     Ok(started)
+}
+
+/// The same for one process; nothing if it runs already, as it should.
+pub(crate) async fn start_one(
+    state: &mut State,
+    wiring: &Wiring<'_>,
+    binaries: &Binaries,
+    service: &Service,
+    replica: u16,
+) -> Result<Option<Tracked>> {
+    let binary = binaries.path(service.name)?;
+    let environment = service.environment(state, wiring, replica)?;
+    let wanted = fingerprint(binary, &environment)?;
+    let known = state.services.iter().find(|known| known.service == service.name && known.replica == replica);
+    if let Some(known) = known.cloned() {
+        if known.fingerprint == wanted && known.process.is_running() {
+            return Ok(None);
+        }
+        stop(state, &known).await?;
+    }
+    let port = wiring.ports.service(service, replica);
+    let label = label(service.name, replica);
+    ensure!(
+        state::becomes_free(port).await,
+        "port {port}, for {label}, is taken by another program; stop that, or use another --name"
+    );
+    let mut command = Command::new(binary);
+    command.envs(environment).current_dir(workspace::root()?);
+    let process = spawn_detached(&mut command, None, &state.log(&label), &binary.display().to_string())?;
+    state.services.push(ServiceProcess {
+        service: service.name.to_owned(),
+        replica,
+        port,
+        process: process.clone(),
+        fingerprint: wanted,
+    });
+    state.save()?;
+    Ok(Some(process))
 }
 
 /// Waits until every process says that it is ready, showing the reason of those that are not.

@@ -212,6 +212,18 @@ impl Stack {
         self.engines.rabbitmq.put(queue, payload).await
     }
 
+    /// Runs one process of a service with another build of it, until the service is started again.
+    ///
+    /// # Errors
+    /// When it ends at once.
+    pub(crate) async fn start_other(&mut self, name: &str, replica: u16, other: &Binaries) -> Result<Tracked> {
+        let Self { state, engines, options, .. } = self;
+        let wiring = wiring(state, engines, self.tools, &options.settings);
+        replicas::start_one(state, &wiring, other, service(name)?, replica).await?;
+        let started = state.services.iter().find(|known| known.service == name && known.replica == replica);
+        Ok(started.context("it was started")?.process.clone())
+    }
+
     /// Makes what the services need of the broker anew.
     ///
     /// # Errors

@@ -26,8 +26,8 @@ use super::{
     schedule::{Episode, PlannedFault},
 };
 use crate::{
-    console, engines::private_rabbitmq::Node, process::Tracked, replicas, shop::eventually, stack::Stack,
-    state::ServiceProcess,
+    binaries::Binaries, console, engines::private_rabbitmq::Node, process::Tracked, replicas, shop::eventually,
+    stack::Stack, state::ServiceProcess,
 };
 
 /// Mails that one process of notifications has in hand at most (its setting MAIL_CONCURRENCY).
@@ -38,6 +38,8 @@ const HEAL_PATIENCE: Duration = Duration::from_secs(120);
 /// What faults are done to.
 pub(super) struct World<'a> {
     pub(super) stack: &'a mut Stack,
+    /// Another commit's programs, where there are some.
+    pub(super) other: Option<&'a Binaries>,
     /// Deliveries that the broker counted as made again before it forgot.
     pub(super) redelivered: &'a mut u64,
     /// What the queue that hears everything held before it was lost.
@@ -86,6 +88,7 @@ impl Open {
 pub(super) struct Faults {
     plan: Arc<Plan>,
     ledger: Arc<Ledger>,
+    other: Option<Binaries>,
     written: u64,
     /// Deliveries that the broker counted as made again before it forgot.
     pub(super) redelivered: u64,
@@ -101,8 +104,15 @@ struct Due {
 }
 
 impl Faults {
-    pub(super) fn new(plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> Self {
-        Self { plan: Arc::clone(plan), ledger: Arc::clone(ledger), written: 0, redelivered: 0, heard: Vec::new() }
+    pub(super) fn new(plan: &Arc<Plan>, ledger: &Arc<Ledger>, other: Option<Binaries>) -> Self {
+        Self {
+            plan: Arc::clone(plan),
+            ledger: Arc::clone(ledger),
+            other,
+            written: 0,
+            redelivered: 0,
+            heard: Vec::new(),
+        }
     }
 
     /// One episode, until the shop is whole again.
@@ -116,7 +126,12 @@ impl Faults {
                 continue;
             };
             let doing = format!("{} {}", planned.kind.about().name, target(planned));
-            let world = &mut World { stack, redelivered: &mut self.redelivered, heard: &mut self.heard };
+            let world = &mut World {
+                stack,
+                other: self.other.as_ref(),
+                redelivered: &mut self.redelivered,
+                heard: &mut self.heard,
+            };
             match slot.take() {
                 Some((start_ms, fault)) => {
                     let poisons = fault.poisons.clone();
@@ -227,7 +242,7 @@ fn mails_in_hand(planned: &PlannedFault, replicas: u16) -> u64 {
     let of_notifications = planned.service == Some("notifications");
     let all = MAILS_IN_HAND * u64::from(replicas);
     match planned.kind {
-        Kind::Kill | Kind::Pause | Kind::Terminate if of_notifications => MAILS_IN_HAND,
+        Kind::Kill | Kind::Pause | Kind::Terminate | Kind::OtherVersion if of_notifications => MAILS_IN_HAND,
         Kind::TerminateSessions | Kind::RollingRestart | Kind::LockedTable | Kind::ClockAhead | Kind::ClockBehind
             if of_notifications =>
         {

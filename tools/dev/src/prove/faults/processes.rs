@@ -29,6 +29,12 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
         return clock::set_wrong(world.stack, service, planned.kind == Kind::ClockAhead).await;
     }
     let replica = planned.replica.context("a process is planned")?;
+    if planned.kind == Kind::OtherVersion {
+        let other = world.other.context("there is no other version; `--other HEAD^` names one")?;
+        let process = world.stack.start_other(service, replica, other).await?;
+        let text = format!("the process {} was of the other version", process.pid());
+        return Ok(Open::new(process.is_running().into(), text, Undo::StartService(service)));
+    }
     let process = one(world.stack, service, replica)?.process.clone();
     let pid = process.pid();
     match planned.kind {
