@@ -137,8 +137,8 @@ pub(crate) async fn run(mut args: ProveArgs) -> Result<bool> {
 
 /// One seed, on a stack of its own that is made for it.
 async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
-    let brokers = args.engines.choice.brokers.unwrap_or(1);
-    let possible = |kind: &&Kind| kind.fits(brokers) && (args.other.is_some() || **kind != Kind::OtherVersion);
+    let choice = &args.engines.choice;
+    let possible = |kind: &&Kind| kind.fits(choice) && (args.other.is_some() || **kind != Kind::OtherVersion);
     let kinds: Vec<Kind> = match args.kinds.as_slice() {
         [] => Kind::ALL.iter().filter(possible).copied().collect(),
         named => named.to_vec(),

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::engines::Choice;
+
 /// What a fault is done to. Two faults at once are of different grounds, or each would hide what the other does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ground {
@@ -58,9 +60,13 @@ macro_rules! kinds {
         }
 
         impl Kind {
-            /// Whether it can be done to so many brokers.
-            pub(super) fn fits(self, brokers: u16) -> bool {
-                brokers > 1 || self.about().ground != Ground::Cluster
+            /// Whether it can be done to the brokers that were chosen.
+            pub(super) fn fits(self, choice: &Choice) -> bool {
+                match self {
+                    // Since RabbitMQ 4 a queue is as long as what no consumer has taken yet: where consumers keep up, none is ever full.
+                    Self::FullQueue => choice.rabbitmq.is_none(),
+                    _ => choice.brokers.is_some_and(|count| count > 1) || self.about().ground != Ground::Cluster,
+                }
             }
 
             pub(super) const ALL: &[Self] = &[$(Self::$kind,)*];
@@ -122,7 +128,9 @@ mod tests {
 
     #[test]
     fn a_broker_alone_has_no_cluster_to_fall_out_of() {
-        assert!(!Kind::KillLeader.fits(1) && Kind::KillLeader.fits(3) && Kind::KillBroker.fits(1));
+        let (alone, cluster) = (Choice::default(), Choice { brokers: Some(3), ..Choice::default() });
+        assert!(!Kind::KillLeader.fits(&alone) && Kind::KillLeader.fits(&cluster));
+        assert!(Kind::KillBroker.fits(&alone) && Kind::FullQueue.fits(&alone));
     }
 
     #[test]
