@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .execute(outbox.pool())
         .await?;
 
-    let broker = Broker::connect(BrokerOptions::new(amqp, "depot"));
+    let broker = Broker::connect(BrokerOptions::new(amqp, "depot")?);
     let consumer = Consumer::new("depot", &broker, &outbox).on(UpdateBoard);
     import_topology(&consumer, &management).await?;
 

@@ -2,12 +2,21 @@
 //!
 //! They are separate because a broker under memory or disk pressure blocks a connection that publishes, and lapin then writes nothing on
 //! it, acknowledgements included. lapin's own recovery is not used: channels are rebuilt by whoever owns them, so the state on them is known.
+//!
+//! A cluster is named by the addresses of all its nodes. Each connection begins with any of them, so that processes spread over the nodes,
+//! and goes on to the next one when it is lost. It stays where it is then: nothing brings it back when a node returns.
+
+mod addresses;
 
 use std::{sync::Arc, time::Duration};
 
+use failpoints::without;
 use futures_util::StreamExt as _;
-use lapin::{Channel, Connection, ConnectionProperties, Event, uri::AMQPUri};
-use tokio::{sync::watch, time::timeout};
+use lapin::{Channel, Connection, ConnectionProperties, Event};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -15,8 +24,12 @@ use crate::{
     error::Error,
     health::{Check, Health},
     meters,
-    retry::RECONNECT,
+    retry::{self, RECONNECT},
 };
+use addresses::{Addresses, Node};
+
+pub use addresses::BrokerUrlError;
+pub(crate) use addresses::{Address, one_by_one};
 
 /// How often a silent connection is looked at, should an event of it have been missed.
 const LIVENESS_PERIOD: Duration = Duration::from_secs(1);
@@ -27,15 +40,24 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the broker is, and as whom.
 #[derive(Clone)]
 pub struct BrokerOptions {
-    url: String,
+    addresses: Addresses,
     name: String,
     heartbeat_seconds: u16,
 }
 
 impl BrokerOptions {
-    /// `url` as in `amqp://user:password@host:5672/vhost`; `name` is shown in the broker's list of connections.
-    pub fn new(url: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { url: url.into(), name: name.into(), heartbeat_seconds: 10 }
+    /// `url` as in `amqp://user:password@host:5672/vhost`, or with all nodes of a cluster, `amqp://user:password@a:5672,b:5672/vhost`;
+    /// `name` is shown in the broker's list of connections.
+    ///
+    /// # Errors
+    /// When the URL cannot be one. Whether anybody is there is seen when connecting.
+    pub fn new(url: impl AsRef<str>, name: impl Into<String>) -> Result<Self, BrokerUrlError> {
+        Ok(Self { addresses: Addresses::parse(url.as_ref())?, name: name.into(), heartbeat_seconds: 10 })
+    }
+
+    /// The virtual host that the URL names; `/` if none.
+    pub fn vhost(&self) -> &str {
+        &self.addresses.vhost
     }
 
     /// The connection is given up after twice this silence. 10 s by default.
@@ -52,27 +74,19 @@ pub struct Broker {
 }
 
 struct Inner {
-    address: Address,
-    publishing: watch::Receiver<Option<Arc<Connection>>>,
-    consuming: watch::Receiver<Option<Arc<Connection>>>,
+    publishing: watch::Receiver<Link>,
+    consuming: watch::Receiver<Link>,
+    /// Tells the publishing connection to go on to the next node.
+    leave: Arc<Notify>,
     health: Health,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// Where the broker listens, as spans name it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Address {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
-impl Address {
-    /// Of a URL that is none, nothing: connecting says what is wrong with it.
-    fn of(url: &str) -> Self {
-        let authority = url.parse::<AMQPUri>().map(|uri| uri.authority);
-        authority.map_or_else(|_| Self::default(), |authority| Self { host: authority.host, port: authority.port })
-    }
+/// A connection, while there is one, and the node that it is with, or was last tried with.
+struct Link {
+    connection: Option<Arc<Connection>>,
+    address: Arc<Address>,
 }
 
 impl Drop for Inner {
@@ -86,16 +100,27 @@ impl Broker {
     pub fn connect(options: BrokerOptions) -> Self {
         // For amqps; another part may have chosen a provider before, and any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let address = Address::of(&options.url);
         let (health, stop, tasks) = (Health::default(), CancellationToken::new(), TaskTracker::new());
-        let start = |purpose: &'static str| {
-            let (sender, receiver) = watch::channel(None);
-            let link = Link { purpose, options: options.clone(), health: health.clone(), sender, stop: stop.clone() };
+        let leave = Arc::new(Notify::new());
+        let start = |purpose: &'static str, leave: Arc<Notify>| {
+            let nodes = options.addresses.nodes.clone();
+            let at = retry::any_of(nodes.len());
+            let (sender, receiver) = watch::channel(Link { connection: None, address: Arc::clone(&nodes[at].address) });
+            let link = Supervisor {
+                purpose,
+                options: options.clone(),
+                at,
+                leave,
+                health: health.clone(),
+                sender,
+                stop: stop.clone(),
+            };
             tasks.spawn(link.run());
             receiver
         };
-        let (publishing, consuming) = (start("publish connection"), start("consume connection"));
-        Self { inner: Arc::new(Inner { address, publishing, consuming, health, stop, tasks }) }
+        let (publishing, consuming) =
+            (start("publish connection", Arc::clone(&leave)), start("consume connection", Arc::default()));
+        Self { inner: Arc::new(Inner { publishing, consuming, leave, health, stop, tasks }) }
     }
 
     /// Closes both connections. Whoever uses them must have stopped.
@@ -110,8 +135,20 @@ impl Broker {
         self.inner.health.checks()
     }
 
-    pub(crate) fn address(&self) -> &Address {
-        &self.inner.address
+    /// Of a cluster, goes on to the next node to publish. A node that is cut off from the others takes what is published and confirms nothing,
+    /// for as long as that lasts, and its connections look well.
+    pub(crate) fn publish_elsewhere(&self) {
+        self.inner.leave.notify_waiters();
+    }
+
+    /// The node that is published to.
+    pub(crate) fn publishing_to(&self) -> Arc<Address> {
+        Arc::clone(&self.inner.publishing.borrow().address)
+    }
+
+    /// The node that is consumed from.
+    pub(crate) fn consuming_from(&self) -> Arc<Address> {
+        Arc::clone(&self.inner.consuming.borrow().address)
     }
 
     /// A new channel on the publishing connection, once that is up.
@@ -125,42 +162,44 @@ impl Broker {
     }
 }
 
-async fn channel(mut link: watch::Receiver<Option<Arc<Connection>>>) -> Result<Channel, Error> {
-    let connection = link
-        .wait_for(Option::is_some)
-        .await
-        .map_err(|_| Error::Configuration("the broker was closed".into()))?
-        .clone()
-        .ok_or_else(|| Error::Configuration("the broker was closed".into()))?;
-    let opened = timeout(REQUEST_TIMEOUT, connection.create_channel()).await;
+async fn channel(mut link: watch::Receiver<Link>) -> Result<Channel, Error> {
+    let closed = || Error::Configuration("the broker was closed".into());
+    let connection = link.wait_for(|link| link.connection.is_some()).await.map_err(|_| closed())?.connection.clone();
+    let opened = timeout(REQUEST_TIMEOUT, connection.ok_or_else(closed)?.create_channel()).await;
     opened.map_err(|_| Error::Unconfirmed("the broker does not answer channel.open".into()))?.map_err(Error::from)
 }
 
-/// One connection, supervised.
-struct Link {
+/// Keeps one connection.
+struct Supervisor {
     purpose: &'static str,
     options: BrokerOptions,
+    /// The node that is tried next, or that the connection is with.
+    at: usize,
+    leave: Arc<Notify>,
     health: Health,
-    sender: watch::Sender<Option<Arc<Connection>>>,
+    sender: watch::Sender<Link>,
     stop: CancellationToken,
 }
 
-impl Link {
-    async fn run(self) {
+impl Supervisor {
+    async fn run(mut self) {
         let mut failures = 0;
         self.health.set(self.purpose, Err("connecting".into()));
         meters::connection_up(self.purpose, false);
         meters::connection_lost(self.purpose, 0);
         loop {
+            let node = self.node().clone();
+            self.sender.send_replace(Link { connection: None, address: Arc::clone(&node.address) });
             let connected = tokio::select! {
                 () = self.stop.cancelled() => return,
-                connected = timeout(REQUEST_TIMEOUT, self.connect()) => connected,
+                connected = timeout(REQUEST_TIMEOUT, self.connect(&node)) => connected,
             };
+            let Address { host, port } = &*node.address;
             let reason = match connected {
                 Ok(Ok(connection)) => {
                     failures = 0;
-                    info!(purpose = self.purpose, "connected to the broker");
-                    let reason = self.watch(connection).await;
+                    info!(purpose = self.purpose, host, port, "connected to the broker");
+                    let reason = self.watch(connection, &node).await;
                     meters::connection_up(self.purpose, false);
                     if self.stop.is_cancelled() {
                         return;
@@ -172,9 +211,15 @@ impl Link {
                 Err(_) => "the broker does not answer".to_owned(),
             };
             failures += 1;
-            let delay = RECONNECT.delay(failures);
-            warn!(purpose = self.purpose, reason, ?delay, "no connection to the broker");
+            // Every node is asked once before the wait grows.
+            let nodes = self.options.addresses.nodes.len();
+            let rounds = (failures - 1) / u32::try_from(nodes).unwrap_or(u32::MAX);
+            let delay = RECONNECT.delay(1 + rounds);
+            warn!(purpose = self.purpose, host, port, reason, ?delay, "no connection to the broker");
             self.health.set(self.purpose, Err(format!("down: {reason}")));
+            if !without("next-node") {
+                self.at = (self.at + 1) % nodes;
+            }
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(delay) => {}
@@ -182,23 +227,29 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> lapin::Result<Connection> {
-        let separator = if self.options.url.contains('?') { '&' } else { '?' };
-        let url = format!("{}{separator}heartbeat={}", self.options.url, self.options.heartbeat_seconds);
+    fn node(&self) -> &Node {
+        &self.options.addresses.nodes[self.at]
+    }
+
+    async fn connect(&self, node: &Node) -> lapin::Result<Connection> {
+        let separator = if node.url.contains('?') { '&' } else { '?' };
+        let url = format!("{}{separator}heartbeat={}", node.url, self.options.heartbeat_seconds);
         let name = format!("{} ({})", self.options.name, self.purpose);
         Connection::connect(&url, ConnectionProperties::default().with_connection_name(name.into())).await
     }
 
     /// Offers the connection until it is lost or the broker is closed; says why it was lost.
-    async fn watch(&self, connection: Connection) -> String {
+    async fn watch(&self, connection: Connection, node: &Node) -> String {
         let mut events = std::pin::pin!(connection.events_listener());
         let connection = Arc::new(connection);
+        let address = Arc::clone(&node.address);
         self.health.set(self.purpose, Ok("connected".into()));
         meters::connection_up(self.purpose, true);
-        self.sender.send_replace(Some(Arc::clone(&connection)));
+        self.sender.send_replace(Link { connection: Some(Arc::clone(&connection)), address: Arc::clone(&address) });
         let reason = loop {
             let event = tokio::select! {
                 () = self.stop.cancelled() => break "closed".to_owned(),
+                () = self.leave.notified(), if self.options.addresses.nodes.len() > 1 => break "the node confirms nothing".to_owned(),
                 event = events.next() => event,
                 () = tokio::time::sleep(LIVENESS_PERIOD) => {
                     if connection.status().connected() { continue } else { break "the connection was lost".to_owned() }
@@ -221,7 +272,7 @@ impl Link {
                 None => break "the connection was lost".to_owned(),
             }
         };
-        self.sender.send_replace(None);
+        self.sender.send_replace(Link { connection: None, address });
         if connection.status().connected() {
             let _ = timeout(REQUEST_TIMEOUT, connection.close(200, "bye".into())).await;
         }

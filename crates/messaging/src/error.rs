@@ -14,6 +14,9 @@ pub enum Error {
     /// The broker is not reachable or refused.
     #[error("broker: {0}")]
     Broker(#[from] lapin::Error),
+    /// The broker's URL cannot be one.
+    #[error(transparent)]
+    BrokerUrl(#[from] crate::BrokerUrlError),
     /// A whole window of publishes has an unknown fate; publishing it again with the same ids is safe.
     #[error("the broker did not confirm in time: {0}")]
     Unconfirmed(String),
@@ -34,7 +37,7 @@ impl Error {
             Self::Broker(_) => "broker",
             Self::Unconfirmed(_) => "unconfirmed",
             Self::Topology(_) => "topology",
-            Self::Configuration(_) => "configuration",
+            Self::BrokerUrl(_) | Self::Configuration(_) => "configuration",
         }
     }
 }

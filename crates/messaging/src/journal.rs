@@ -73,7 +73,8 @@ impl Outbox {
                 continue;
             }
             let window: Vec<_> = page.iter().map(|(_, message)| message).collect();
-            let span = spans::send(REPLAY_EXCHANGE, broker.address(), window.iter().map(|message| &message.envelope));
+            let span =
+                spans::send(REPLAY_EXCHANGE, &broker.publishing_to(), window.iter().map(|message| &message.envelope));
             let publishing = publisher.publish_window(Route::Consumer(&replay.consumer), &window);
             let answers = publishing.instrument(span.clone()).await.inspect_err(|error| {
                 spans::fail(&span, error.kind(), &error.to_string());

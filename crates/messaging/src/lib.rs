@@ -22,7 +22,7 @@ pub mod topology;
 mod transaction;
 mod worker;
 
-pub use broker::{Broker, BrokerOptions};
+pub use broker::{Broker, BrokerOptions, BrokerUrlError};
 pub use collector::{BulkHandler, Collector, CollectorOptions, Line};
 pub use consumer::{Consumer, ConsumerOptions, TraceMode};
 pub use dead_letters::{DeadLetter, DeadLetterDetail, DeadLetters, Filter, Group};

@@ -160,6 +160,9 @@ impl Relay {
                 Ok(None) => break,
                 Err(error) => {
                     publisher = None;
+                    if matches!(error, Error::Unconfirmed(_)) {
+                        self.broker.publish_elsewhere();
+                    }
                     failures += 1;
                     let delay = RECONNECT.delay(failures);
                     metrics::counter!("messaging_relay_failures_total").increment(1);
@@ -213,7 +216,7 @@ impl Relay {
         if without("settle-after-confirm") {
             return window.settle_unsent(&self.outbox, &lease, publisher).await;
         }
-        let span = spans::send(EVENTS_EXCHANGE, self.broker.address(), window.envelopes());
+        let span = spans::send(EVENTS_EXCHANGE, &self.broker.publishing_to(), window.envelopes());
         let sent = async {
             // While something is answered, continue with the next event of each key; but not for so long that keys outside wait.
             let until = (Instant::now() + Duration::from_millis(20)).min(lease.deadline);

@@ -56,10 +56,18 @@ impl Backoff {
     /// The wait after the `failures`-th failure in a row, counted from 1.
     pub(crate) fn delay(&self, failures: u32) -> Duration {
         let doubled = self.min.saturating_mul(1_u32 << failures.saturating_sub(1).min(20)).min(self.max);
-        // The last 62 bits of a version 4 UUID are random: no dependency is needed for a few bits of jitter.
-        let random = u32::try_from(Uuid::new_v4().as_u128() & 0xffff).unwrap_or_default();
-        doubled * 3 / 4 + doubled / 2 * random / 0xffff
+        doubled * 3 / 4 + doubled / 2 * random() / 0xffff
     }
+}
+
+/// 16 bits. The last 62 of a version 4 UUID are random: no dependency is needed for a few.
+fn random() -> u32 {
+    u32::try_from(Uuid::new_v4().as_u128() & 0xffff).unwrap_or_default()
+}
+
+/// Any index of so many; 0 of none.
+pub(crate) fn any_of(count: usize) -> usize {
+    usize::try_from(random()).unwrap_or_default() % count.max(1)
 }
 
 /// Between attempts to reach the broker or the database.

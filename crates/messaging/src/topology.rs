@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use tracing::{Instrument as _, Span};
 
-use crate::{Broker, Error, context::spans, event::LANES};
+use crate::{Broker, Error, broker::one_by_one, context::spans, event::LANES};
 
 /// The topic exchange that every event goes through; the routing key is `<event type>.<lane>`.
 pub const EVENTS_EXCHANGE: &str = "events";
@@ -236,7 +236,7 @@ fn password_hash(password: &str) -> String {
 /// The management API, for what AMQP cannot tell: arguments, bindings and policies.
 #[derive(Clone, Debug)]
 pub struct Management {
-    /// Such as `http://users:secret@127.0.0.1:15672`.
+    /// Such as `http://users:secret@127.0.0.1:15672`, with all nodes of a cluster: `http://users:secret@a:15672,b:15672`.
     pub url: String,
     /// The virtual host.
     pub vhost: String,
@@ -347,15 +347,24 @@ impl Management {
         Ok(queue)
     }
 
+    /// Asks the nodes one after the other, until one is there. What that one says is what counts.
     async fn get(&self, path: &str) -> Result<Value, Error> {
-        // The URL holds the password; neither the span nor the error must.
-        let failed =
-            |error: reqwest::Error| Error::Topology(format!("management API, {path}: {}", error.without_url()));
+        let nodes = one_by_one(&self.url).unwrap_or_else(|| vec![self.url.clone()]);
+        let (last, others) = nodes.split_last().ok_or_else(|| Error::Topology("management API: no URL".into()))?;
+        for node in others {
+            match Self::ask(node, path).await {
+                Err(error) if error.status().is_none() && !error.is_decode() => {}
+                answer => return answer.map_err(|error| unanswered(path, error)),
+            }
+        }
+        Self::ask(last, path).await.map_err(|error| unanswered(path, error))
+    }
+
+    async fn ask(node: &str, path: &str) -> Result<Value, reqwest::Error> {
         // Another part may have chosen a provider before; any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().map_err(failed)?;
-        let url = format!("{}/api/{path}", self.url.trim_end_matches('/'));
-        let request = client.get(url).build().map_err(failed)?;
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+        let request = client.get(format!("{}/api/{path}", node.trim_end_matches('/'))).build()?;
         let span = spans::management_request(request.url());
         let answer = async {
             let answer = client.execute(request).await?;
@@ -363,13 +372,16 @@ impl Management {
             answer.error_for_status()?.json().await
         };
         let answer: Result<Value, reqwest::Error> = answer.instrument(span.clone()).await;
-        answer.map_err(|error| {
+        // The URL holds the password; neither the span nor the error must.
+        answer.map_err(reqwest::Error::without_url).inspect_err(|error| {
             let kind = error.status().map_or_else(|| "transport".to_owned(), |status| status.as_str().to_owned());
-            let error = failed(error);
             spans::fail(&span, &kind, &error.to_string());
-            error
         })
     }
+}
+
+fn unanswered(path: &str, error: reqwest::Error) -> Error {
+    Error::Topology(format!("management API, {path}: {}", error.without_url()))
 }
 
 /// Percent-encodes a path segment (RFC 3986 §2.1).

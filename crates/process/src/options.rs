@@ -15,11 +15,12 @@ pub struct Options {
     #[arg(long, env, value_name = "URL", hide_env_values = true)]
     pub database_url: SecretString,
 
-    /// The broker, as the service's own user: amqp://user:password@host:port/vhost
+    /// The broker, as the service's own user: amqp://user:password@host:port/vhost. Of a cluster all nodes are named, as host:port,host:port
     #[arg(long, env, value_name = "URL", hide_env_values = true)]
     pub amqp_url: SecretString,
 
-    /// The broker's management API, as http://user:password@host:port; with it the start also verifies bindings and policies
+    /// The broker's management API, as http://user:password@host:port; with it the start also verifies bindings and policies. Of a cluster
+    /// all nodes are named here, too
     #[arg(long, env, value_name = "URL", hide_env_values = true)]
     pub rabbitmq_management_url: Option<SecretString>,
 

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use web::{BoundServer, HttpOptions, Readiness, Server};
 
-use crate::{Options, access_log, pools, topology};
+use crate::{Options, access_log, pools};
 
 /// The relay's own connections: it must not wait behind requests, nor they behind it.
 const RELAY_CONNECTIONS: u32 = 6;
@@ -66,18 +66,21 @@ impl Process {
     /// A process with a relay and nothing else. Nothing has to be reachable yet. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When `DATABASE_URL` is no URL.
+    /// When `DATABASE_URL` or `AMQP_URL` is no URL.
     pub fn new(name: &'static str, options: &Options) -> anyhow::Result<Self> {
         // Fails only if there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let pool = pool(&options.database_url, &format!("{name} relay"), RELAY_CONNECTIONS)?;
         name_database(&pool);
-        let amqp_url = options.amqp_url.expose_secret();
         let measured = Mutex::new(vec![pools::measure("relay", &pool)]);
         let outbox = Outbox::new(pool, name);
-        let broker = Broker::connect(BrokerOptions::new(amqp_url, name));
-        let management =
-            options.rabbitmq_management_url.as_ref().map(|url| topology::management(url.expose_secret(), amqp_url));
+        let broker = BrokerOptions::new(options.amqp_url.expose_secret(), name).context("AMQP_URL")?;
+        let vhost = broker.vhost().to_owned();
+        let management = options
+            .rabbitmq_management_url
+            .as_ref()
+            .map(|url| Management { url: url.expose_secret().to_owned(), vhost });
+        let broker = Broker::connect(broker);
         let core = Core {
             name,
             relay: Relay::new(&outbox, &broker),

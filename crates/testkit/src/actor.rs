@@ -77,7 +77,7 @@ impl Actor {
         let database = Database::create().await;
         let outbox = Outbox::new(database.pool.clone(), self.name);
         outbox.migrate().await.expect("the migrations apply to an empty database");
-        let broker = Broker::connect(BrokerOptions::new(vhost.url_for(self.name), self.name));
+        let broker = Broker::connect(BrokerOptions::new(vhost.url_for(self.name), self.name).expect("an AMQP address"));
         let (ear, stop, mut tasks) = (Ear::default(), CancellationToken::new(), JoinSet::new());
 
         let options = RelayOptions { poll: Duration::from_millis(100), ..RelayOptions::default() };

@@ -29,7 +29,7 @@ impl Stage {
         let vhost = Vhost::create(&services).await;
         let outbox = Outbox::new(database.pool.clone(), service);
         outbox.migrate().await.expect("the migrations apply to an empty database");
-        let broker = Broker::connect(BrokerOptions::new(vhost.url_for(service), service));
+        let broker = Broker::connect(BrokerOptions::new(vhost.url_for(service), service).expect("an AMQP address"));
         Self { database, vhost, outbox, broker, leftovers: false }
     }
 

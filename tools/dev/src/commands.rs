@@ -80,13 +80,15 @@ pub(crate) async fn status(name: &str) -> Result<bool> {
     let ports = state.ports;
     let backend = state.backend.as_ref().map(|(process, _)| process);
     let backend_port = if state.docker { ports.page() } else { ports.mailbox() };
-    for (label, process, port) in [
-        ("PostgreSQL", state.postgres.as_ref(), ports.postgres()),
-        ("RabbitMQ", state.rabbitmq.as_ref(), ports.amqp()),
-        (backend::label(&state), backend, backend_port),
-        ("Prometheus", state.prometheus.as_ref(), ports.prometheus()),
-        ("exporter", state.postgres_exporter.as_ref(), ports.postgres_metrics()),
-    ] {
+    let brokers = brokers(&state);
+    let brokers = brokers.iter().map(|(label, process, port)| (label.as_str(), process.as_ref(), *port));
+    for (label, process, port) in
+        [("PostgreSQL", state.postgres.as_ref(), ports.postgres())].into_iter().chain(brokers).chain([
+            (backend::label(&state), backend, backend_port),
+            ("Prometheus", state.prometheus.as_ref(), ports.prometheus()),
+            ("exporter", state.postgres_exporter.as_ref(), ports.postgres_metrics()),
+        ])
+    {
         match process {
             Some(process) if process.is_running() => {
                 console::row(label, format_args!("runs, process {}, port {port}", process.pid()))
@@ -128,6 +130,18 @@ pub(crate) async fn status(name: &str) -> Result<bool> {
     }
     show_people(&state);
     Ok(fine)
+}
+
+/// The brokers of a stack, with what was started as them and where they listen.
+fn brokers(state: &State) -> Vec<(String, Option<Tracked>, u16)> {
+    let version = state.rabbitmq_version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+    let count = state.brokers.as_ref().map_or(1, |brokers| brokers.count);
+    let processes = state.rabbitmq.iter().chain(&state.other_brokers).cloned().map(Some).chain(std::iter::repeat(None));
+    let all = (0..count).zip(processes).map(|(number, process)| {
+        let number_of_many = if count == 1 { String::new() } else { format!(" {}", number + 1) };
+        (format!("RabbitMQ{version}{number_of_many}"), process, state.ports.broker(number).amqp)
+    });
+    all.collect()
 }
 
 /// Whether every service of a stack runs and is ready.

@@ -76,20 +76,26 @@ impl Endpoint {
 
     /// The URL with everything in it. For environments of processes, never for a terminal.
     pub(crate) fn with_password(&self) -> String {
-        self.write(&format!("{}:{}@", encode(&self.user), encode(&self.password)))
+        self.with_ports(&[])
     }
 
-    fn write(&self, credentials: &str) -> String {
+    /// The same with more than one place: further ports of the same host, separated by commas.
+    pub(crate) fn with_ports(&self, others: &[u16]) -> String {
+        let others: String = others.iter().map(|port| format!(",{}:{port}", self.host)).collect();
+        self.write(&format!("{}:{}@", encode(&self.user), encode(&self.password)), &others)
+    }
+
+    fn write(&self, credentials: &str, others: &str) -> String {
         let Self { scheme, host, port, path, query, .. } = self;
         let slash = if path.is_empty() { "" } else { "/" };
         let mark = if query.is_empty() { "" } else { "?" };
-        format!("{scheme}://{credentials}{host}:{port}{slash}{path}{mark}{query}")
+        format!("{scheme}://{credentials}{host}:{port}{others}{slash}{path}{mark}{query}")
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.write(&format!("{}@", encode(&self.user))))
+        f.write_str(&self.write(&format!("{}@", encode(&self.user)), ""))
     }
 }
 
@@ -140,6 +146,8 @@ mod tests {
             endpoint.for_user("users", "x", "users").with_password(),
             "postgres://users:x@[::1]:5433/users?sslmode=require"
         );
+        let cluster = Endpoint::parse("amqp://ann:pw@mq:1/shop").unwrap().with_ports(&[2, 3]);
+        assert_eq!(cluster, "amqp://ann:pw@mq:1,mq:2,mq:3/shop");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! PostgreSQL and RabbitMQ for a stack: where they come from, and what an administrator does on them. Each engine is given by a
 //! URL, or runs in a container, or is a private instance of the system's packages; whoever uses it does not see which.
 
+mod choice;
 pub(crate) mod postgres;
 pub(crate) mod private_postgres;
 pub(crate) mod private_rabbitmq;
@@ -12,11 +13,13 @@ use clap::Args;
 
 use crate::{docker::Compose, endpoint::Endpoint, install, state::State};
 
+pub(crate) use choice::Brokers;
+pub use choice::Choice;
 pub(crate) use postgres::Postgres;
 pub(crate) use proxies::Proxies;
 pub(crate) use rabbitmq::RabbitMq;
 
-/// Engines that the caller names, by administrators' URLs, instead of having them started.
+/// Engines that the caller names, by administrators' URLs, instead of having them started; and which ones are started, where there is a choice.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Given {
     /// A PostgreSQL to use instead of starting one: the URL of a role that may create roles and databases.
@@ -28,6 +31,9 @@ pub struct Given {
     /// The management API of that RabbitMQ, `http://user:password@host:port`.
     #[arg(long, env = "RABBITMQ_MANAGEMENT_URL", hide_env_values = true)]
     pub rabbitmq_management_url: Option<String>,
+    /// Those that are started.
+    #[command(flatten)]
+    pub choice: Choice,
 }
 
 /// Where an engine comes from.
@@ -55,17 +61,21 @@ pub(crate) enum Wanted {
 
 /// Makes sure that both engines run.
 pub(crate) async fn start(state: &mut State, given: &Given) -> Result<Engines> {
+    ensure!(
+        given.amqp_url.is_none() || !given.choice.is_made(),
+        "--rabbitmq and --brokers are about brokers that are started here, and AMQP_URL names one that runs: unset that, or leave them away"
+    );
     let docker = docker_if_needed(state, given, Wanted::Both).await?;
     if docker.is_none() {
         let postgres = given.database_url.is_none() && !private_postgres::is_installed();
-        let rabbitmq = given.amqp_url.is_none() && !private_rabbitmq::is_installed();
+        let rabbitmq = given.amqp_url.is_none() && given.choice.rabbitmq.is_none() && !private_rabbitmq::is_installed();
         install_missing(postgres, rabbitmq).await?;
     }
     let postgres = start_postgres(state, given, docker.as_ref()).await?;
     let rabbitmq = match (&given.amqp_url, &docker) {
         (Some(url), _) => given_rabbitmq(url, given.rabbitmq_management_url.as_deref()).await?,
         (None, Some(compose)) => rabbitmq::in_docker(state, compose).await?,
-        (None, None) => private_rabbitmq::start(state).await?,
+        (None, None) => private_rabbitmq::start(state, &given.choice).await?,
     };
     Ok(Engines { postgres, rabbitmq, docker })
 }
@@ -108,8 +118,8 @@ async fn start_postgres(state: &mut State, given: &Given, docker: Option<&Compos
 
 async fn docker_if_needed(state: &mut State, given: &Given, wanted: Wanted) -> Result<Option<Compose>> {
     let all_given = given.database_url.is_some() && (given.amqp_url.is_some() || wanted == Wanted::PostgresOnly);
-    // A stack stays where its data is: private engines that were made once are not left behind for containers.
-    if all_given || (!state.docker && private_postgres::has_data(state)) {
+    // A stack stays where its data is: private engines that were made once are not left behind for containers. Nor is there a choice of those.
+    if all_given || given.choice.is_made() || (!state.docker && private_postgres::has_data(state)) {
         return Ok(None);
     }
     let Some(compose) = Compose::if_engine_answers(state).await? else { return Ok(None) };

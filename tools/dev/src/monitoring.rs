@@ -122,11 +122,14 @@ fn configure(
         copy(&rule.path(), folder.join("rules").join(rule.file_name()))?;
     }
     let rabbitmq = match &engines.rabbitmq.origin {
-        Origin::Private => Some(state.ports.broker_metrics()),
+        Origin::Private => {
+            let count = state.brokers.as_ref().map_or(1, |brokers| brokers.count);
+            (0..count).map(|number| state.ports.broker(number).metrics).collect()
+        }
         // A container publishes no port for it, and a broker that was given is watched by whoever runs it.
-        Origin::Docker(_) | Origin::Given => None,
+        Origin::Docker(_) | Origin::Given => Vec::new(),
     };
-    let targets = [("services", services(state)), ("rabbitmq", at(rabbitmq)), ("postgres", at(exporter))];
+    let targets = [("services", services(state)), ("rabbitmq", at(&rabbitmq)), ("postgres", at(exporter.as_slice()))];
     for (name, targets) in targets {
         let path = folder.join("targets").join(format!("{name}.json"));
         files::write_private(&path, targets.to_string().as_bytes(), account)?;
@@ -144,8 +147,8 @@ fn services(state: &State) -> Value {
     all.collect()
 }
 
-fn at(port: Option<u16>) -> Value {
-    port.map_or_else(|| json!([]), |port| json!([{ "targets": [format!("127.0.0.1:{port}")] }]))
+fn at(ports: &[u16]) -> Value {
+    ports.iter().map(|port| json!({ "targets": [format!("127.0.0.1:{port}")] })).collect()
 }
 
 async fn reload(port: u16) -> Result<()> {

@@ -91,7 +91,10 @@ impl ProveArgs {
         let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.about().name).collect();
         let kinds = if kinds.is_empty() { String::new() } else { format!(" --kinds {}", kinds.join(",")) };
         let other = self.other.as_ref().map_or_else(String::new, |commit| format!(" --other {commit}"));
-        format!("cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{other}")
+        let version = self.engines.choice.rabbitmq.iter().map(|version| format!(" --rabbitmq {version}"));
+        let brokers = self.engines.choice.brokers.iter().map(|count| format!(" --brokers {count}"));
+        let engines: String = version.chain(brokers).collect();
+        format!("cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{other}{engines}")
     }
 }
 
@@ -134,7 +137,8 @@ pub(crate) async fn run(mut args: ProveArgs) -> Result<bool> {
 
 /// One seed, on a stack of its own that is made for it.
 async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
-    let possible = |kind: &&Kind| args.other.is_some() || **kind != Kind::OtherVersion;
+    let choice = &args.engines.choice;
+    let possible = |kind: &&Kind| kind.fits(choice) && (args.other.is_some() || **kind != Kind::OtherVersion);
     let kinds: Vec<Kind> = match args.kinds.as_slice() {
         [] => Kind::ALL.iter().filter(possible).copied().collect(),
         named => named.to_vec(),

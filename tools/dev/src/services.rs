@@ -111,15 +111,17 @@ impl Service {
     ) -> Result<Vec<(String, String)>> {
         let credentials = state.credentials(self.name)?;
         let mut database = wiring.engines.postgres.url(self.name, &credentials.database_password);
-        let (mut amqp, management) = wiring.engines.rabbitmq.urls(self.name, &credentials.broker_password);
+        let (rabbitmq, password) = (&wiring.engines.rabbitmq, &credentials.broker_password);
+        let (mut amqp, management) = rabbitmq.urls(self.name, password);
         if let Some(proxies) = wiring.proxies {
             database = database.through(proxies.postgres.address());
-            amqp = amqp.through(proxies.amqp.address());
+            // Between a service and three brokers there is nothing.
+            amqp = rabbitmq.url_through(self.name, password, proxies.amqp.address()).unwrap_or(amqp);
         }
         let usual = [
             ("DATABASE_URL", database.with_password()),
-            ("AMQP_URL", amqp.with_password()),
-            ("RABBITMQ_MANAGEMENT_URL", management.with_password()),
+            ("AMQP_URL", amqp),
+            ("RABBITMQ_MANAGEMENT_URL", management),
             ("LISTEN", format!("127.0.0.1:{}", wiring.ports.service(self, replica))),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", wiring.tools.otlp)),
             ("TRACES_SQL", "true".to_owned()),

@@ -440,7 +440,7 @@ pub(crate) async fn stop_everything(state: &mut State, purge: bool) -> Result<()
 
 /// Removes a stack's folder, and the folders of engines that it links to.
 fn delete(folder: &PathBuf) -> Result<()> {
-    for engine in ["postgres", "rabbitmq", "prometheus"] {
+    for engine in ["postgres", "rabbitmq", "rabbitmq-2", "rabbitmq-3", "prometheus"] {
         if let Ok(elsewhere) = fs::read_link(folder.join(engine))
             && elsewhere.exists()
         {

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    console, files,
+    console,
+    engines::Brokers,
+    files,
     process::Tracked,
     services::{SERVICES, Service},
     workspace,
@@ -16,6 +18,20 @@ use crate::{
 /// Ports of two stacks are this far apart. Replicas of a stack take every tenth port within.
 const STACK_DISTANCE: u16 = 200;
 const STACKS: u16 = 30;
+
+/// Brokers of one stack, at most.
+pub(crate) const MAX_BROKERS: u16 = 3;
+
+/// What one broker listens on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BrokerPorts {
+    pub(crate) amqp: u16,
+    pub(crate) management: u16,
+    /// Erlang's own protocol between nodes and their tools.
+    pub(crate) distribution: u16,
+    /// RabbitMQ's own metrics.
+    pub(crate) metrics: u16,
+}
 
 /// Everything that a stack listens on, all on loopback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,16 +44,20 @@ impl Ports {
     pub(crate) fn postgres(self) -> u16 {
         25432 + self.offset
     }
+    /// Of the first broker.
     pub(crate) fn amqp(self) -> u16 {
-        26720 + self.offset
+        self.broker(0).amqp
     }
+    /// Of the first broker.
     pub(crate) fn management(self) -> u16 {
-        26721 + self.offset
+        self.broker(0).management
     }
-    /// Erlang's own protocol between nodes and their tools.
-    pub(crate) fn distribution(self) -> u16 {
-        26722 + self.offset
+    /// Brokers of a cluster take every tenth port.
+    pub(crate) fn broker(self, number: u16) -> BrokerPorts {
+        let first = 26720 + 10 * number + self.offset;
+        BrokerPorts { amqp: first, management: first + 1, distribution: first + 2, metrics: first + 4 }
     }
+    /// Where Erlang's nodes are asked for; one for all brokers.
     pub(crate) fn epmd(self) -> u16 {
         26723 + self.offset
     }
@@ -57,10 +77,6 @@ impl Ports {
     pub(crate) fn page(self) -> u16 {
         8080 + self.offset
     }
-    /// RabbitMQ's own metrics.
-    pub(crate) fn broker_metrics(self) -> u16 {
-        26724 + self.offset
-    }
     pub(crate) fn postgres_metrics(self) -> u16 {
         9187 + self.offset
     }
@@ -72,9 +88,10 @@ impl Ports {
     }
 
     fn all(self) -> Vec<u16> {
-        let engines = [self.postgres(), self.amqp(), self.management(), self.distribution(), self.epmd()];
+        let BrokerPorts { amqp, management, distribution, metrics } = self.broker(0);
+        let engines = [self.postgres(), amqp, management, distribution, self.epmd()];
         let tools = [self.smtp(), self.mailbox(), self.otlp(), self.traces(), self.page()];
-        let metrics = [self.broker_metrics(), self.postgres_metrics(), self.prometheus()];
+        let metrics = [metrics, self.postgres_metrics(), self.prometheus()];
         let services = SERVICES.iter().map(|service| self.service(service, 0));
         engines.into_iter().chain(tools).chain(metrics).chain(services).collect()
     }
@@ -143,8 +160,16 @@ pub(crate) struct State {
     pub(crate) postgres: Option<Tracked>,
     #[serde(default)]
     pub(crate) epmd: Option<Tracked>,
+    /// The first broker.
     #[serde(default)]
     pub(crate) rabbitmq: Option<Tracked>,
+    #[serde(default)]
+    pub(crate) other_brokers: Vec<Tracked>,
+    /// Which brokers this stack was made with, and what they said of themselves.
+    #[serde(default)]
+    pub(crate) brokers: Option<Brokers>,
+    #[serde(default)]
+    pub(crate) rabbitmq_version: Option<String>,
     /// The page of the stack, the mailbox and the traces, with the fingerprint of their binary.
     #[serde(default)]
     pub(crate) backend: Option<(Tracked, u64)>,
@@ -194,6 +219,9 @@ impl State {
             postgres: None,
             epmd: None,
             rabbitmq: None,
+            other_brokers: Vec::new(),
+            brokers: None,
+            rabbitmq_version: None,
             backend: None,
             prometheus: None,
             postgres_exporter: None,
@@ -297,7 +325,11 @@ mod tests {
             let ports = Ports { offset: index * STACK_DISTANCE };
             let replicas =
                 SERVICES.iter().flat_map(|service| (1..8).map(move |replica| ports.service(service, replica)));
-            for port in ports.all().into_iter().chain(replicas) {
+            let brokers = (1..MAX_BROKERS).flat_map(|number| {
+                let BrokerPorts { amqp, management, distribution, metrics } = ports.broker(number);
+                [amqp, management, distribution, metrics]
+            });
+            for port in ports.all().into_iter().chain(replicas).chain(brokers) {
                 assert!(seen.insert(port), "port {port} of stack {index} is taken twice");
             }
         }

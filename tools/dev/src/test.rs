@@ -75,15 +75,17 @@ pub(crate) async fn bench(given: Given) -> Result<bool> {
 async fn with_engines<T>(given: Given, keep: bool, work: impl AsyncFnOnce(&Engines) -> Result<T>) -> Result<T> {
     // Ctrl-C ends the work; the engines are still to be stopped.
     let _interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
-    let _lock = stack::lock(STACK)?;
+    // Engines of another kind are beside the usual ones, not in their place.
+    let name = given.choice.name(STACK);
+    let _lock = stack::lock(&name)?;
     console::line(console::bold("Starting engines"));
-    let mut state = State::load_or_create(STACK)?;
+    let mut state = State::load_or_create(&name)?;
     let result = match engines::start(&mut state, &given).await {
         Ok(engines) => work(&engines).await,
         Err(error) => Err(error),
     };
     if keep {
-        console::line(format_args!("\nThe engines go on running; `cargo dev down --name {STACK}` stops them."));
+        console::line(format_args!("\nThe engines go on running; `cargo dev down --name {name}` stops them."));
     } else {
         console::heading("Stopping the engines");
         engines::stop(&mut state, false).await?;

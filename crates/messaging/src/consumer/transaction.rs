@@ -84,8 +84,8 @@ impl Consumer {
             return Err(HandlerError::reject(format!("no handler for {}", envelope.event_type)));
         };
         let queue = self.queue_of(&envelope);
-        let source =
-            spans::Source { consumer: self.name, queue: &queue, broker: self.broker.address(), delivery_tag: tag };
+        let broker = self.broker.consuming_from();
+        let source = spans::Source { consumer: self.name, queue: &queue, broker: &broker, delivery_tag: tag };
         let span = spans::process(&source, &envelope, self.trace_mode);
         tx.set_envelope(envelope);
         let started = Instant::now();

@@ -62,7 +62,7 @@ async fn logging_stage() -> Stage {
 }
 
 fn as_parcels(stage: &Stage) -> Broker {
-    Broker::connect(BrokerOptions::new(stage.vhost.url_for("parcels"), "parcels"))
+    Broker::connect(BrokerOptions::new(stage.vhost.url_for("parcels"), "parcels").unwrap())
 }
 
 fn collector(stage: &Stage, store: &Store) -> Collector {
@@ -140,7 +140,7 @@ async fn lines_come_in_bulk_with_the_service_that_wrote_them() {
 /// Nothing is slowed: there is nothing in `publish` that could wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_fit_into_the_buffer_is_dropped_and_counted() {
-    let nowhere = Broker::connect(BrokerOptions::new("amqp://nobody:nothing@127.0.0.1:1/none", "parcels"));
+    let nowhere = Broker::connect(BrokerOptions::new("amqp://nobody:nothing@127.0.0.1:1/none", "parcels").unwrap());
     let logs = Logs::new(&nowhere, "parcels", 10);
     let stop = CancellationToken::new();
     let publish = async {
@@ -328,7 +328,7 @@ async fn collectors_of_one_name_share_the_lines() {
     let stage = logging_stage().await;
     let (one, other) = (Store::default(), Store::default());
     let few = CollectorOptions { batch: 5, linger: Duration::ZERO, ..CollectorOptions::default() };
-    let other_broker = Broker::connect(BrokerOptions::new(stage.vhost.url_for("collector"), "collector"));
+    let other_broker = Broker::connect(BrokerOptions::new(stage.vhost.url_for("collector"), "collector").unwrap());
     let first = Running::collector(&collector(&stage, &one).options(few));
     let second = Collector::new("collector", &other_broker, &stage.outbox, other.clone()).options(few);
     let second = Running::collector(&second);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use messaging::{HandlerError, Relay};
+use messaging::{Broker, BrokerOptions, HandlerError, Relay};
 use testkit::eventually;
 use tokio::time::Instant;
 
@@ -148,4 +148,77 @@ async fn a_database_that_goes_away_loses_nothing_and_spends_no_attempts() {
     flow.settle(&stage).await;
     assert_eq!(stage.count("select max(attempt) from effect").await, 1);
     assert_eq!(stage.count("select count(*) from messaging.parked").await, 0);
+}
+
+/// An address, with another node's place before its own.
+fn before(place: &str, url: &str) -> String {
+    let (user, rest) = url.split_once('@').unwrap();
+    format!("{user}@{place},{rest}")
+}
+
+/// Switch: `next-node`. Where each connection begins is left to chance: of these eight, hardly all begin with the node that is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_the_one_that_is_there_is_found() {
+    let stage = stage().await;
+    let url = before("127.0.0.1:1", &stage.vhost.url_for("parcels"));
+    let replicas: Vec<_> = (0..4).map(|_| Broker::connect(BrokerOptions::new(&url, "parcels").unwrap())).collect();
+    for replica in &replicas {
+        eventually("both connections are up", async || {
+            replica.health().iter().filter(|(_, state)| state.is_ok()).count() == 2
+        })
+        .await;
+    }
+    let relay = Running::relay(&Relay::with_options(&stage.outbox, &replicas[0], relay_options()));
+    let consumer = Running::consumer(&consumer(&replicas[1], &stage.outbox, Record::always()));
+    arrives(&stage, 1).await;
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+/// A connection that is lost goes on to the next node, and from there to the first one again, whichever of them is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_node_goes_the_connections_move_to_another_and_nothing_is_lost() {
+    let stage = stage().await;
+    let url = stage.vhost.url_for("parcels");
+    let (going, staying) = (testkit::AmqpProxy::start(&url).await, testkit::AmqpProxy::start(&url).await);
+    let place = going.url().split(['@', '/']).nth(3).unwrap().to_owned();
+    let broker = Broker::connect(BrokerOptions::new(before(&place, staying.url()), "parcels").unwrap());
+    let relay = Running::relay(&Relay::with_options(&stage.outbox, &broker, relay_options()));
+    let consumer = Running::consumer(&consumer(&broker, &stage.outbox, Record::always()));
+    arrives(&stage, 1).await;
+    drop(going);
+    for step in 2..=50 {
+        publish(&stage.outbox, "p-1", step).await;
+        if step == 25 {
+            eventually("its connections are killed", async || stage.vhost.kill_connections().await > 0).await;
+        }
+    }
+    eventually("every effect is there", async || effects(&stage).await == 50).await;
+    arrives(&stage, 51).await;
+    consumer.stop().await;
+    relay.stop().await;
+    assert_eq!(steps(&stage, "p-1").await, (1..=51).collect::<Vec<_>>());
+}
+
+/// A node that is cut off from the others keeps its connections and confirms nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_confirms_nothing_is_left_for_another() {
+    let stage = stage().await;
+    let url = stage.vhost.url_for("parcels");
+    let nodes = [testkit::AmqpProxy::start(&url).await, testkit::AmqpProxy::start(&url).await];
+    nodes.iter().for_each(testkit::AmqpProxy::swallow_confirms);
+    let place = nodes[0].url().split(['@', '/']).nth(3).unwrap().to_owned();
+    let broker = Broker::connect(BrokerOptions::new(before(&place, nodes[1].url()), "parcels").unwrap());
+    let relay = Running::relay(&Relay::with_options(&stage.outbox, &broker, relay_options()));
+    publish(&stage.outbox, "p-1", 1).await;
+    eventually("a confirm is lost", async || nodes.iter().any(|node| node.swallowed() > 0)).await;
+    // The node that it was lost at stays as it is.
+    for node in nodes.iter().filter(|node| node.swallowed() == 0) {
+        node.heal();
+    }
+    eventually("the event is published", async || pending(&stage).await == 0).await;
+    let consumer = Running::consumer(&consumer(&broker, &stage.outbox, Record::always()));
+    eventually("its effect is there", async || steps(&stage, "p-1").await == [1]).await;
+    consumer.stop().await;
+    relay.stop().await;
 }

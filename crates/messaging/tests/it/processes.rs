@@ -21,7 +21,7 @@ fn env(name: &str) -> Option<String> {
 async fn replica() {
     let (Some(database), Some(broker)) = (env(DATABASE), env(BROKER)) else { return };
     let outbox = Outbox::new(messaging::pool::connect_lazy(&database, "replica", 10).unwrap(), "parcels");
-    let broker = Broker::connect(BrokerOptions::new(broker, "replica"));
+    let broker = Broker::connect(BrokerOptions::new(broker, "replica").unwrap());
     let deadly = Record::when(|event, _| {
         if event.parcel_id == "deadly" {
             std::process::abort();

@@ -174,7 +174,7 @@ async fn an_optional_event_without_subscribers_is_published() {
 async fn a_confirm_that_never_comes_settles_nothing_of_the_window() {
     let mut stage = stage().await;
     let proxy = testkit::AmqpProxy::start(&stage.vhost.url_for("parcels")).await;
-    let broker = messaging::Broker::connect(messaging::BrokerOptions::new(proxy.url(), "parcels"));
+    let broker = messaging::Broker::connect(messaging::BrokerOptions::new(proxy.url(), "parcels").unwrap());
     let relay = Relay::with_options(&stage.outbox, &broker, relay_options());
     publish(&stage.outbox, "p-0", 1).await;
     assert_eq!(relay.run_once().await.unwrap().published, 1);

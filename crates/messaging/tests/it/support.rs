@@ -157,7 +157,7 @@ pub fn consumer(broker: &Broker, outbox: &Outbox, record: Record) -> Consumer {
 
 /// A connection of its own, as another replica has.
 pub fn another_broker(stage: &Stage) -> Broker {
-    Broker::connect(BrokerOptions::new(stage.vhost.url_for("parcels"), "parcels"))
+    Broker::connect(BrokerOptions::new(stage.vhost.url_for("parcels"), "parcels").unwrap())
 }
 
 /// Something that runs until it is stopped, or dies.

@@ -59,7 +59,8 @@ async fn a_service_has_no_rights_but_its_own() {
     assert!(foreign.unwrap_err().to_string().contains("ACCESS_REFUSED"));
 
     let channel = connection.create_channel().await.unwrap();
-    let declared = channel.queue_declare("mine".into(), Default::default(), Default::default()).await;
+    let durable = lapin::options::QueueDeclareOptions { durable: true, ..Default::default() };
+    let declared = channel.queue_declare("mine".into(), durable, Default::default()).await;
     assert!(declared.unwrap_err().to_string().contains("ACCESS_REFUSED"));
 
     let channel = connection.create_channel().await.unwrap();

@@ -1,132 +1,158 @@
-//! A RabbitMQ of our own, from the system's package: own node name, data, ports, Erlang cookie and port mapper, loopback only,
-//! stopped with the stack. A broker that is already on the machine is neither used nor touched.
+//! The brokers of a stack: one, or three as a cluster; own node names, data, ports, Erlang cookie and port mapper, loopback only, stopped
+//! with the stack. They are of the system's package or of another release. A broker that is already on the machine is neither used nor
+//! touched.
 
-use std::{
-    fs,
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+pub(crate) mod debian_root;
+mod installation;
+mod node;
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::{
     Origin,
-    rabbitmq::{RabbitMq, version},
+    choice::{Brokers, Choice},
+    rabbitmq::{Place, RabbitMq, version},
 };
 use crate::{
     console::Step,
     files,
     process::{Tracked, spawn_detached},
-    programs,
-    state::{self, State},
+    state::{self, MAX_BROKERS, State},
     workspace::{self, Account},
 };
+use installation::Installation;
+use node::ADMIN;
 
-const ADMIN: &str = "admin";
-/// Not /usr/sbin/rabbitmq-server: that one switches to the system's user and folder.
-const SERVERS: [&str; 3] =
-    ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/sbin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"];
+pub(crate) use node::Node;
+
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
-fn server() -> Option<PathBuf> {
-    SERVERS.iter().map(PathBuf::from).find(|server| server.exists())
-}
-
 pub(super) fn is_installed() -> bool {
-    server().is_some()
+    installation::system().is_some()
 }
 
-pub(super) async fn start(state: &mut State) -> Result<RabbitMq> {
+/// The brokers that this stack has, in their order.
+pub(crate) fn nodes(state: &State) -> Vec<Node> {
+    let count = state.brokers.as_ref().map_or(1, |brokers| brokers.count);
+    (0..count).map(|number| Node::of(state, number)).collect()
+}
+
+/// Starts those that do not run, and waits until all of them answer.
+pub(super) async fn start(state: &mut State, choice: &Choice) -> Result<RabbitMq> {
+    let Brokers { version: chosen, count } = choice.settle(state)?;
+    let installation = Installation::of(chosen.as_deref()).await?;
     let mut step = Step::start("RabbitMQ", "starting");
     let account = workspace::engine_account()?;
-    let folder = workspace::engine_folder(&state.folder().join("rabbitmq"), account.as_ref())?;
-    let ports = state.ports;
-    let rabbitmq = RabbitMq::own(Origin::Private, ports.amqp(), ports.management(), ADMIN, &state.admin_password);
-
-    let running = running(state, &folder);
-    let reused = running.is_some();
-    let process = match running {
-        Some(process) => process,
-        None => {
-            let server = server().context("RabbitMQ is not installed")?;
-            for port in [ports.amqp(), ports.management(), ports.distribution(), ports.broker_metrics()] {
-                ensure!(
-                    state::is_free(port),
-                    "port {port} is taken by another program; stop that, or use another --name"
-                );
-            }
-            configure(state, &folder, account.as_ref())?;
-            state.epmd = Some(start_epmd(state, &folder, account.as_ref()).await?);
-            spawn(state, &server, &folder, account.as_ref())?
+    let mut nodes = nodes(state);
+    let rabbitmq = reached(state, &nodes);
+    let first_start = !nodes.iter().any(Node::has_data);
+    let mut started: Vec<Option<Tracked>> = nodes.iter().map(|_| None).collect();
+    for number in 0..nodes.len() {
+        if nodes[number].process().is_some() {
+            continue;
         }
-    };
-    state.rabbitmq = Some(process.clone());
+        let all = nodes.clone();
+        nodes[number].prepare(state, &all, account.as_ref())?;
+        if started.iter().all(Option::is_none) {
+            state.epmd = Some(start_epmd(state, &nodes[number], &installation, account.as_ref()).await?);
+        }
+        let process = nodes[number].spawn(&installation, account.as_ref())?;
+        if number == 0 {
+            state.rabbitmq = Some(process.clone());
+            state.save()?;
+        }
+        started[number] = Some(process);
+        if first_start && number == 0 {
+            // Of nodes that are new, one has to be there for the others to join. Later on each waits for the others.
+            wait(&mut step, &rabbitmq, &nodes[0], started[0].as_ref()).await?;
+        }
+    }
+    let mut overview = None;
+    for (node, starter) in nodes.iter().zip(&started) {
+        // Whoever suspended one does not want to wait for it.
+        if !node.process().is_some_and(|process| process.is_stopped()) {
+            overview = Some(wait(&mut step, &rabbitmq, node, starter.as_ref()).await?);
+        }
+    }
+    let overview = overview.context("all brokers are suspended")?;
+    all_joined(&mut step, &rabbitmq, &nodes).await?;
+    state.rabbitmq = nodes.first().and_then(Node::process);
+    state.other_brokers = nodes.iter().skip(1).filter_map(Node::process).collect();
+    state.rabbitmq_version = Some(version(&overview).to_owned());
     state.save()?;
-    let log = state.log("rabbitmq");
-    let overview = rabbitmq
-        .wait(&mut step, BOOT_PATIENCE, || {
-            ensure!(process.is_running(), "RabbitMQ ended while booting:\n{}", files::tail(&log, 25));
-            Ok(())
-        })
-        .await?;
-    // The script that started it is one process, the broker another; the broker is the one to remember.
-    state.rabbitmq = from_pid_file(&folder).or(Some(process));
-    state.save()?;
-    let verb = if reused { "runs" } else { "ready" };
+    let verb = if started.iter().all(Option::is_none) { "runs" } else { "ready" };
+    let cluster = if count > 1 { format!(", {count} nodes") } else { String::new() };
     step.done(format_args!(
-        "{} {verb} on 127.0.0.1:{}, management on {}",
+        "{}{cluster} {verb} on 127.0.0.1:{}, management on {}",
         version(&overview),
-        ports.amqp(),
-        ports.management()
+        state.ports.amqp(),
+        state.ports.management()
     ));
     Ok(rabbitmq)
 }
 
-fn configure(state: &State, folder: &Path, account: Option<&Account>) -> Result<()> {
-    let ports = state.ports;
-    let settings = format!(
-        "# Written by cargo dev; changes are lost at the next start.\n\
-         listeners.tcp.1 = 127.0.0.1:{amqp}\n\
-         management.tcp.ip = 127.0.0.1\n\
-         management.tcp.port = {management}\n\
-         prometheus.tcp.ip = 127.0.0.1\n\
-         prometheus.tcp.port = {metrics}\n\
-         default_user = {ADMIN}\n\
-         default_pass = {password}\n\
-         # A laptop with a full disk should still run the shop; a quorum queue's log needs a little room.\n\
-         disk_free_limit.absolute = 256MB\n\
-         raft.wal_max_size_bytes = 67108864\n\
-         # With the tick below: what is new is seen in the management API after a second, not after seven.\n\
-         collect_statistics_interval = 1000\n\
-         log.file.level = info\n\
-         log.file.rotation.size = 10485760\n\
-         log.file.rotation.count = 2\n",
-        amqp = ports.amqp(),
-        management = ports.management(),
-        metrics = ports.broker_metrics(),
-        password = state.admin_password,
-    );
-    files::write_private(&folder.join("rabbitmq.conf"), settings.as_bytes(), account)?;
-    files::write_private(&folder.join("advanced.config"), b"[{rabbit, [{quorum_tick_interval, 1000}]}].\n", account)?;
-    files::write_private(&folder.join("enabled_plugins"), b"[rabbitmq_management, rabbitmq_prometheus].\n", account)?;
-    // Without it the system's /etc/rabbitmq/rabbitmq-env.conf would have a say.
-    files::write_private(&folder.join("rabbitmq-env.conf"), b"", account)
+/// How all of them are reached.
+fn reached(state: &State, nodes: &[Node]) -> RabbitMq {
+    let first = place(&Node::of(state, 0));
+    let others = nodes.iter().skip(1).map(place).collect();
+    RabbitMq::own(Origin::Private, first, others, ADMIN, &state.admin_password)
+}
+
+fn place(node: &Node) -> Place {
+    Place::local(node.ports.amqp, node.ports.management)
+}
+
+async fn wait(
+    step: &mut Step,
+    rabbitmq: &RabbitMq,
+    node: &Node,
+    starter: Option<&Tracked>,
+) -> Result<serde_json::Value> {
+    let still_coming = || {
+        let runs = node.process().is_some() || starter.is_none_or(Tracked::is_running);
+        ensure!(runs, "RabbitMQ ended while booting:\n{}", files::tail(&node.log, 25));
+        Ok(())
+    };
+    let answered = rabbitmq.wait_at(place(node), step, BOOT_PATIENCE, still_coming).await;
+    answered.with_context(|| format!("{}:\n{}", node.label(), files::tail(&node.log, 10)))
+}
+
+/// Waits until every node that is not suspended sees itself in one cluster with the others.
+async fn all_joined(step: &mut Step, rabbitmq: &RabbitMq, nodes: &[Node]) -> Result<()> {
+    let awake = nodes.iter().filter(|node| !node.process().is_some_and(|process| process.is_stopped())).count();
+    let started = std::time::Instant::now();
+    loop {
+        let members = rabbitmq.get("nodes").await.unwrap_or_default();
+        let running = members.as_array().into_iter().flatten().filter(|member| member["running"] == true).count();
+        if running >= awake {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < BOOT_PATIENCE, "{running} of {awake} brokers are in the cluster: {members}");
+        step.note(&format!("{running} of {awake} nodes are in the cluster"));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 /// Erlang's port mapper. A node starts one by itself, but that one would outlive it unseen; this one is stopped with the stack.
-async fn start_epmd(state: &State, folder: &Path, account: Option<&Account>) -> Result<Tracked> {
+async fn start_epmd(
+    state: &State,
+    node: &Node,
+    installation: &Installation,
+    account: Option<&Account>,
+) -> Result<Tracked> {
     if let Some(running) = state.epmd.clone().filter(Tracked::is_running) {
         return Ok(running);
     }
     let port = state.ports.epmd();
     ensure!(state::is_free(port), "port {port} is taken by another program; stop that, or use another --name");
-    let mut command = Command::new("epmd");
-    command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]).current_dir(folder);
-    let epmd = spawn_detached(&mut command, account, &state.log("epmd"), &format!("-port {port}"))?;
+    let mut command = node.command(installation, "epmd", account);
+    command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]);
+    let epmd =
+        spawn_detached(&mut command, installation.account(account), &state.log("epmd"), &format!("-port {port}"))?;
     let listening = async {
         while state::is_free(port) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -136,82 +162,64 @@ async fn start_epmd(state: &State, folder: &Path, account: Option<&Account>) -> 
     Ok(epmd)
 }
 
-fn spawn(state: &State, server: &Path, folder: &Path, account: Option<&Account>) -> Result<Tracked> {
-    let ports = state.ports;
-    let own = |name: &str| folder.join(name);
-    let mut command = Command::new(server);
-    command
-        .current_dir(folder)
-        .env("HOME", folder)
-        .env("RABBITMQ_NODENAME", node(state))
-        .env("RABBITMQ_CONF_ENV_FILE", own("rabbitmq-env.conf"))
-        .env("RABBITMQ_CONFIG_FILE", own("rabbitmq"))
-        .env("RABBITMQ_ADVANCED_CONFIG_FILE", own("advanced.config"))
-        .env("RABBITMQ_ENABLED_PLUGINS_FILE", own("enabled_plugins"))
-        .env("RABBITMQ_MNESIA_BASE", own("mnesia"))
-        .env("RABBITMQ_LOG_BASE", own("log"))
-        .env("RABBITMQ_PID_FILE", own("pid"))
-        .env("RABBITMQ_SCHEMA_DIR", own("schema"))
-        .env("RABBITMQ_GENERATED_CONFIG_DIR", own("config"))
-        .env("RABBITMQ_NODE_PORT", ports.amqp().to_string())
-        .env("RABBITMQ_DIST_PORT", ports.distribution().to_string())
-        .env("ERL_EPMD_PORT", ports.epmd().to_string())
-        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}");
-    let _ = fs::remove_file(own("pid"));
-    spawn_detached(&mut command, account, &state.log("rabbitmq"), "rabbitmq-server")
-}
-
-fn running(state: &State, folder: &Path) -> Option<Tracked> {
-    from_pid_file(folder).or_else(|| state.rabbitmq.clone().filter(Tracked::is_running))
-}
-
-fn from_pid_file(folder: &Path) -> Option<Tracked> {
-    let pid = fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok()?;
-    Tracked::find(pid, &format!("-home {}", folder.display()))
-}
-
-/// Deletes everything that the broker knows; it must not run.
-pub(crate) fn wipe(state: &State) -> Result<()> {
-    let folder = workspace::engine_folder(&state.folder().join("rabbitmq"), workspace::engine_account()?.as_ref())?;
-    let data = folder.join("mnesia");
-    fs::remove_dir_all(&data).with_context(|| format!("cannot delete {}", data.display()))
-}
-
-/// Has the broker's own tool say something to it.
-pub(crate) async fn ctl(state: &State, arguments: &[&str]) -> Result<String> {
-    let account = workspace::engine_account()?;
-    let folder = workspace::engine_folder(&state.folder().join("rabbitmq"), account.as_ref())?;
-    let server = server().context("RabbitMQ is not installed")?;
-    let mut command = Command::new(server.with_file_name("rabbitmqctl"));
-    command
-        .current_dir(&folder)
-        .env("HOME", &folder)
-        .env("RABBITMQ_NODENAME", node(state))
-        .env("RABBITMQ_CONF_ENV_FILE", folder.join("rabbitmq-env.conf"))
-        .env("ERL_EPMD_PORT", state.ports.epmd().to_string())
-        .args(arguments);
-    if let Some(account) = account {
-        command.uid(account.uid).gid(account.gid);
+/// Ends the brokers of a stack as a crash would, and deletes everything that they know.
+pub(crate) async fn wipe(state: &State) -> Result<()> {
+    for node in nodes(state) {
+        if let Some(process) = node.process() {
+            process.kill().await?;
+        }
+        node.wipe()?;
     }
-    programs::output(&mut command.into()).await
+    Ok(())
 }
 
-fn node(state: &State) -> String {
-    format!("postrider-{}@localhost", state.name)
+/// Has the first broker's own tool say something to it.
+pub(crate) async fn ctl(state: &State, arguments: &[&str]) -> Result<String> {
+    ctl_of(state, &Node::of(state, 0), arguments).await
+}
+
+/// The same of any of the brokers.
+pub(crate) async fn ctl_of(state: &State, node: &Node, arguments: &[&str]) -> Result<String> {
+    let version = state.brokers.as_ref().and_then(|brokers| brokers.version.as_deref());
+    let installation = Installation::of(version).await?;
+    node.ctl(&installation, workspace::engine_account()?.as_ref(), arguments).await
+}
+
+/// Stops one broker as an administrator would. `Ok(false)`: it had to be killed.
+pub(crate) async fn stop_node(node: &Node) -> Result<bool> {
+    let Some(process) = node.process() else { return Ok(true) };
+    // A suspended one would hear nothing else.
+    process.signal(Signal::CONT)?;
+    process.stop(Signal::TERM, STOP_PATIENCE).await
 }
 
 pub(crate) async fn stop(state: &mut State) -> Result<()> {
-    let folder = state.folder().join("rabbitmq");
-    let folder = folder.canonicalize().unwrap_or(folder);
-    if let Some(process) = running(state, &folder) {
+    let nodes: Vec<Node> = (0..MAX_BROKERS).map(|number| Node::of(state, number)).collect();
+    state.other_brokers.clear();
+    let booting = state.rabbitmq.take().filter(Tracked::is_running);
+    if booting.is_some() || nodes.iter().any(|node| node.process().is_some()) {
         let step = Step::start("RabbitMQ", "stopping");
-        let clean = process.stop(Signal::TERM, STOP_PATIENCE).await?;
+        let mut clean = true;
+        // At the same time: the last of a cluster that is left alone is a minority, and slower.
+        for process in nodes.iter().filter_map(Node::process) {
+            process.signal(Signal::CONT)?;
+            process.signal(Signal::TERM)?;
+        }
+        for node in &nodes {
+            clean &= stop_node(node).await?;
+        }
+        if let Some(process) = booting {
+            clean &= process.stop(Signal::TERM, STOP_PATIENCE).await?;
+        }
         step.done(if clean { "stopped" } else { "killed; it recovers at the next start" });
     }
     if let Some(epmd) = state.epmd.take() {
         epmd.stop(Signal::TERM, Duration::from_secs(5)).await?;
     }
-    state.rabbitmq = None;
     state.save()
+}
+
+/// Whether this stack's broker has ever run.
+pub(super) fn has_data(state: &State) -> bool {
+    Node::of(state, 0).has_data()
 }

@@ -1,9 +1,11 @@
 //! What is done to the shop, episode by episode, and what shows each time that it bit. Each fault has a beginning and an end, so that two
-//! can be on at once; how each kind is done is a matter of [`processes`], [`broker`], [`database`], [`network`], [`messages`], [`mail`] and
+//! can be on at once; how each kind is done is a matter of [`processes`], [`broker`], [`cluster`], [`database`], [`network`], [`messages`],
+//! [`mail`] and
 //! [`surroundings`].
 //! Nothing is done to engines that were given.
 
 mod broker;
+mod cluster;
 mod database;
 mod mail;
 mod messages;
@@ -28,7 +30,8 @@ use super::{
     schedule::{Episode, PlannedFault},
 };
 use crate::{
-    binaries::Binaries, console, process::Tracked, replicas, shop::eventually, stack::Stack, state::ServiceProcess,
+    binaries::Binaries, console, engines::private_rabbitmq::Node, process::Tracked, replicas, shop::eventually,
+    stack::Stack, state::ServiceProcess,
 };
 
 /// Mails that one process of notifications has in hand at most (its setting MAIL_CONCURRENCY).
@@ -64,6 +67,10 @@ pub(super) enum Undo {
     /// These follow, when those before them are there again.
     Restart(Vec<ServiceProcess>),
     StartEngines,
+    /// One broker of three is to be there again.
+    Rejoin(cluster::Victim),
+    /// These brokers follow, when those before them are there again.
+    RestartBrokers(Vec<Node>),
     Continue(Vec<Tracked>),
     /// Ends by itself.
     Await(JoinSet<Result<u64>>),
@@ -182,6 +189,7 @@ async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
     match planned.kind.about().ground {
         Ground::Processes => processes::begin(world, planned).await,
         Ground::Broker => broker::begin(world, planned).await,
+        Ground::Cluster => cluster::begin(world, planned).await,
         Ground::Database => database::begin(world, planned).await,
         Ground::Network => network::begin(world, planned).await,
         Ground::Surroundings if planned.kind == Kind::PauseBackend => surroundings::begin(world, planned).await,
@@ -194,6 +202,7 @@ async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Open) -> Resul
     match planned.kind.about().ground {
         Ground::Processes => processes::end(world, planned, open).await,
         Ground::Broker => broker::end(world, planned, open).await,
+        Ground::Cluster => cluster::end(world, planned, open).await,
         Ground::Database => database::end(world, planned, open).await,
         Ground::Network => network::end(world, planned, open).await,
         Ground::Surroundings if planned.kind == Kind::PauseBackend => surroundings::end(world, planned, open).await,
@@ -238,6 +247,7 @@ fn target(planned: &PlannedFault) -> String {
         (None, _, Ground::Surroundings) if planned.kind == Kind::PauseBackend => "mail server and collector".to_owned(),
         (None, _, Ground::Surroundings) => "mail server".to_owned(),
         (None, _, Ground::Network) if planned.kind.is_of_the_database() => "database".to_owned(),
+        (None, _, Ground::Cluster) => "cluster".to_owned(),
         (None, ..) => "broker".to_owned(),
     }
 }

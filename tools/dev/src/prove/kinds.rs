@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::engines::Choice;
+
 /// What a fault is done to. Two faults at once are of different grounds, or each would hide what the other does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ground {
@@ -9,6 +11,8 @@ pub(super) enum Ground {
     Processes,
     /// RabbitMQ.
     Broker,
+    /// One node of RabbitMQ, where there are three.
+    Cluster,
     /// PostgreSQL.
     Database,
     /// What lies between the services and both of these.
@@ -58,6 +62,19 @@ macro_rules! kinds {
         }
 
         impl Kind {
+            /// Whether it can be done to the brokers that were chosen.
+            pub(super) fn fits(self, choice: &Choice) -> bool {
+                let cluster = choice.brokers.is_some_and(|count| count > 1);
+                match self {
+                    // Between the services and several brokers there is no proxy.
+                    Self::LostConfirm | Self::LostConsumerAck | Self::CutAfterPublishes | Self::LateDelivery => !cluster,
+                    Self::BrokerSilent | Self::BrokerRefused => !cluster,
+                    // Since RabbitMQ 4 a queue is as long as what no consumer has taken yet: where consumers keep up, none is ever full.
+                    Self::FullQueue => choice.rabbitmq.is_none(),
+                    _ => cluster || self.about().ground != Ground::Cluster,
+                }
+            }
+
             pub(super) const ALL: &[Self] = &[$(Self::$kind,)*];
 
             pub(super) const fn about(self) -> About {
@@ -86,6 +103,11 @@ kinds! {
     FullQueue { "full_queue", Broker, Aim::Service(CONSUMERS), 3000..10000, "a queue is full and refuses what is published to it" }
     LostBinding { "lost_binding", Broker, Aim::Service(&["inventory"]), 1000..6000, "nobody hears of placed orders: what is published comes back" }
     LostQueue { "lost_queue", Broker, Aim::Service(CONSUMERS), 1000..4000, "a queue is deleted, made anew, and filled from the journals" }
+    KillLeader { "kill_leader", Cluster, Aim::Whole, 1000..6000, "kill -9 of the broker that leads the most queues" }
+    /// The others take it for gone after 8 s to 10 s.
+    PauseNode { "pause_node", Cluster, Aim::Whole, 12000..25000, "SIGSTOP of the broker that leads the most queues, for longer than the others wait for it" }
+    CutOff { "cut_off", Cluster, Aim::Whole, 12000..25000, "the broker that leads the most queues is cut off from the others, and not from the services" }
+    RollingBrokers { "rolling_brokers", Cluster, Aim::Whole, 3000..6000, "each broker is restarted in turn" }
     WipeBroker { "wipe_broker", Broker, Aim::Whole, 0..2000, "the broker loses its disk; every queue is filled from the journals" }
     TerminateSessions { "terminate_sessions", Database, Aim::Service(ALL), 0..0, "every session of a service in its database is ended" }
     TerminateOften { "terminate_often", Database, Aim::Service(ALL), 4000..8000, "a random session of a service is ended every 200 ms" }
@@ -133,6 +155,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_broker_alone_has_no_cluster_to_fall_out_of() {
+        let (alone, cluster) = (Choice::default(), Choice { brokers: Some(3), ..Choice::default() });
+        assert!(!Kind::KillLeader.fits(&alone) && Kind::KillLeader.fits(&cluster));
+        assert!(Kind::KillBroker.fits(&alone) && Kind::FullQueue.fits(&alone));
+    }
 
     #[test]
     fn names_are_distinct() {

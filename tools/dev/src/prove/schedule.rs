@@ -154,14 +154,19 @@ fn is_short(kind: Kind) -> bool {
 /// Of another ground: two on the same would be one that is seen twice, and where an engine stands still, nothing lies between it and others.
 /// What has to be repaired by asking the rest is done alone.
 fn goes_with(kind: Kind, other: Kind) -> bool {
-    let (ground, grounds) = (kind.about().ground, [kind.about().ground, other.about().ground]);
+    let grounds = [kind, other].map(|kind| kind.about().ground);
     let hidden = grounds.contains(&Ground::Network)
-        && grounds.iter().any(|ground| matches!(ground, Ground::Broker | Ground::Database));
+        && grounds.iter().any(|ground| matches!(ground, Ground::Broker | Ground::Cluster | Ground::Database));
     let alone = |kind: Kind| {
         kind.about().ground == Ground::Messages
             || matches!(kind, Kind::LostQueue | Kind::LostBinding | Kind::FullQueue | Kind::WipeBroker)
     };
-    ground != other.about().ground && !hidden && !alone(kind) && !alone(other)
+    // A node of the cluster is the broker, too.
+    let ground = |kind: Kind| match kind.about().ground {
+        Ground::Cluster => Ground::Broker,
+        other => other,
+    };
+    ground(kind) != ground(other) && !hidden && !alone(kind) && !alone(other)
 }
 
 pub(super) fn fault(random: &mut Random, kind: Kind, after_ms: u64) -> PlannedFault {

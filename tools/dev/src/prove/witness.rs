@@ -61,7 +61,7 @@ pub(crate) async fn tap(rabbitmq: &RabbitMq, queue: &str) -> Result<()> {
 }
 
 pub(super) async fn ask(rabbitmq: &RabbitMq, method: Method, path: &str, body: Option<&Value>) -> Result<http::Answer> {
-    let answer = http::request(&rabbitmq.management, method, &format!("/api/{path}"), body).await?;
+    let answer = rabbitmq.ask(method, &format!("/api/{path}"), body).await?;
     answer.success().with_context(|| format!("RabbitMQ, {path}"))
 }
 
@@ -84,8 +84,7 @@ pub(super) async fn close_connections(stack: &Stack) -> Result<u64> {
     let mut closed = 0;
     for connection in list(&rabbitmq.get("connections").await?) {
         let name = encode(connection["name"].as_str().unwrap_or_default());
-        let answer =
-            http::request(&rabbitmq.management, Method::DELETE, &format!("/api/connections/{name}"), None).await?;
+        let answer = rabbitmq.ask(Method::DELETE, &format!("/api/connections/{name}"), None).await?;
         // One that has gone by itself meanwhile was not closed by us.
         closed += u64::from(answer.status.is_success());
     }

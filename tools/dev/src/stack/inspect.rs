@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Stack;
 use crate::{
     endpoint,
-    http::{self, Method},
+    http::Method,
     services::{SERVICES, Setting},
 };
 
@@ -114,7 +114,7 @@ impl Stack {
     }
 
     async fn ask_broker(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
-        let answer = http::request(&self.engines.rabbitmq.management, method, path, Some(body)).await?;
+        let answer = self.engines.rabbitmq.ask(method, path, Some(body)).await?;
         let answer = answer.success().with_context(|| path.to_owned())?;
         if answer.body.is_empty() { Ok(Value::Null) } else { answer.json() }
     }

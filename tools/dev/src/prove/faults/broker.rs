@@ -13,7 +13,6 @@ use super::{Open, Undo, World, service, start_engines};
 use crate::{
     endpoint::encode,
     engines::{RabbitMq, private_rabbitmq},
-    http,
     process::Tracked,
     prove::{
         kinds::{CONSUMERS, Kind},
@@ -169,7 +168,7 @@ async fn limit(rabbitmq: &RabbitMq, queue: &str, messages: Option<u64>) -> Resul
         "pattern": policy["pattern"], "definition": policy["definition"], "priority": policy["priority"],
         "apply-to": policy["apply-to"],
     });
-    let answer = http::request(&rabbitmq.management, Method::PUT, &format!("/api/{path}"), Some(&body)).await?;
+    let answer = rabbitmq.ask(Method::PUT, &format!("/api/{path}"), Some(&body)).await?;
     answer.success().map(drop)
 }
 
@@ -195,9 +194,8 @@ async fn wipe(world: &mut World<'_>) -> Result<Open> {
     *world.redelivered += witness::redelivered(stack).await?;
     let lost = witness::queued(&stack.engines.rabbitmq).await?;
     let broker = stack.state.rabbitmq.clone().context("the broker is not this stack's own")?;
-    broker.kill().await?;
+    private_rabbitmq::wipe(&stack.state).await?;
     let gone = !broker.is_running();
-    private_rabbitmq::wipe(&stack.state)?;
     let text = format!("the broker's process {} ended and its disk was wiped, with {lost} messages", broker.pid());
     Ok(Open::new(gone.into(), text, Undo::RefillAll(now(), all)))
 }
