@@ -1,6 +1,6 @@
 //! Builds the programs of the workspace and says where they are.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -19,6 +19,8 @@ pub(crate) enum Profile {
     Dev,
     /// As they run in production, to measure.
     Release,
+    /// As [`Profile::Dev`], and so that they can be made to fail from outside ([`failpoints`]).
+    Proof,
 }
 
 /// Programs by name.
@@ -66,7 +68,11 @@ pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
     let step = Step::start("build", "building the services; the first time takes a few minutes");
     let mut command = cargo()?;
     command.args(["build", "--workspace", "--bins", "--message-format=json-render-diagnostics"]);
-    command.args((profile == Profile::Release).then_some("--release"));
+    match profile {
+        Profile::Dev => {}
+        Profile::Release => drop(command.arg("--release")),
+        Profile::Proof => drop(command.args(["--features", "failpoints/enabled"])),
+    }
     let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("cannot run cargo")?;
     let stdout = child.stdout.take().context("cargo's output is piped")?;
     let mut binaries = BTreeMap::new();
@@ -82,6 +88,24 @@ pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
     }
     let status = child.wait().await?;
     ensure!(status.success(), "the services do not build; cargo says why above");
+    if profile == Profile::Proof {
+        set_apart(&mut binaries)?;
+    }
     step.done("services built");
     Ok(Binaries(binaries))
+}
+
+/// Takes programs to a folder of their own: cargo puts the next ones, built in another way, where these are.
+fn set_apart(binaries: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    let folder = workspace::root()?.join("target/proof");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (name, path) in binaries {
+        let apart = folder.join(name);
+        if apart.exists() {
+            fs::remove_file(&apart).with_context(|| format!("cannot delete {}", apart.display()))?;
+        }
+        fs::hard_link(&*path, &apart).with_context(|| format!("cannot link {}", apart.display()))?;
+        *path = apart;
+    }
+    Ok(())
 }

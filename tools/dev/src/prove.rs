@@ -13,9 +13,11 @@ mod random;
 mod rest;
 mod samples;
 mod schedule;
+mod variants;
 mod witness;
 
 use std::{
+    fmt::Display,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -28,8 +30,10 @@ use proof::{Run, Verdict, ledger::End};
 use tokio::task::JoinSet;
 
 use crate::{
+    binaries::Profile,
     console::{self, Step},
     engines::Given,
+    services::SERVICES,
     stack::{self, Options, Stack},
     workspace,
 };
@@ -63,6 +67,12 @@ pub(crate) struct ProveArgs {
     /// Do nothing to the shop: then nothing may be delivered twice.
     #[arg(long)]
     pub(crate) quiet: bool,
+    /// Take guarantees away from the shop, and see what they are for: `--without inbox,waiting`. The run is expected to fail.
+    #[arg(long, value_delimiter = ',', value_name = "GUARANTEES")]
+    pub(crate) without: Vec<String>,
+    /// Instead, see that the checker finds every known-bad variant of the shop, or these: `--mutants inbox,waiting`.
+    #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "GUARANTEES", conflicts_with_all = ["without", "quiet", "keep"])]
+    pub(crate) mutants: Option<Vec<String>>,
     /// Leave the stack running afterwards, for a look at it.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -75,9 +85,13 @@ pub(crate) struct ProveArgs {
 
 /// Runs it. `Ok(false)`: something does not hold.
 pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
+    if let Some(wanted) = &args.mutants {
+        return variants::hunt(&args.name, &args.engines, &variants::named(wanted)?).await;
+    }
+    let without = if args.without.is_empty() { Vec::new() } else { variants::named(&args.without)? };
     let kinds = if args.kinds.is_empty() { Kind::ALL } else { &args.kinds };
     let plan = Plan::draw(args.seed, args.orders, kinds, if args.quiet { 0 } else { args.faults });
-    let folder = run_folder(&args.name, args.seed)?;
+    let folder = run_folder(&args.name, &args.seed)?;
     console::line(console::bold(&format!("Seed {}: {} orders, {} faults", plan.seed, plan.orders, plan.faults())));
     Stack::purge(&args.name).await?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -88,6 +102,12 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
     options.engines = args.engines;
     options.replicas = plan::REPLICAS;
     options.tap = Some(witness::TAP);
+    if !without.is_empty() {
+        options.profile = Profile::Proof;
+        for service in SERVICES {
+            options = options.setting(service.name, "WITHOUT", args.without.join(","));
+        }
+    }
     let mut stack = Stack::start(options).await?;
     let verdict = prove(&mut stack, plan, &folder).await;
     witness::keep_logs(&stack, &folder)?;
@@ -99,6 +119,9 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
     let verdict = verdict?;
     console::heading("Verdict");
     console::line(&verdict);
+    for explanation in variants::explain(&without, &verdict.violated()) {
+        console::row("taken away", explanation);
+    }
     console::row("folder", folder.display());
     Ok(verdict.holds())
 }
@@ -143,8 +166,8 @@ async fn prove(stack: &mut Stack, plan: Plan, folder: &Path) -> Result<Verdict> 
 }
 
 /// The folder of the run, outside of every stack's own (no stack can have this name), because a stack is deleted before each run.
-fn run_folder(name: &str, seed: u64) -> Result<PathBuf> {
-    let folder = workspace::root()?.join(".dev/_prove").join(name).join(seed.to_string());
+fn run_folder(name: &str, run: impl Display) -> Result<PathBuf> {
+    let folder = workspace::root()?.join(".dev/_prove").join(name).join(run.to_string());
     // A run is kept until the same one is made again.
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot delete {}", folder.display()))?;
@@ -160,12 +183,12 @@ fn parse_kind(name: &str) -> Result<Kind, String> {
     })
 }
 
-/// An order waits longer than any fault lasts, so that most of them are confirmed; a slow payment is not that slow.
+/// Orders wait as long as the plan says; a slow payment is not that slow.
 fn patient(options: Options) -> Options {
     options
-        .setting("orders", "STOCK_DEADLINE_SECONDS", 120)
-        .setting("orders", "PAYMENT_DEADLINE_SECONDS", 90)
-        .setting("orders", "COMMIT_DEADLINE_SECONDS", 120)
+        .setting("orders", "STOCK_DEADLINE_SECONDS", plan::PATIENCE.placed_ms / 1000)
+        .setting("orders", "PAYMENT_DEADLINE_SECONDS", plan::PATIENCE.reserved_ms / 1000)
+        .setting("orders", "COMMIT_DEADLINE_SECONDS", plan::PATIENCE.paid_ms / 1000)
         .setting("inventory", "RESERVATION_SECONDS", 300)
         .setting("payments", "PROVIDER_SLOW_SECONDS", 3)
 }
