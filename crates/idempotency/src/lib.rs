@@ -5,6 +5,7 @@ mod key;
 
 use std::time::Duration;
 
+use failpoints::without;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, PgPool, types::Json};
@@ -85,6 +86,10 @@ pub async fn begin(tx: &mut PgConnection, owner: Uuid, key: &Key, fingerprint: &
         .await?;
     if !free {
         return Err(Error::InFlight);
+    }
+    if without("idempotency-keys") {
+        let forget = sqlx::query("delete from idempotency.answers where owner = $1 and key = $2");
+        forget.bind(owner).bind(key.as_str()).execute(&mut *tx).await?;
     }
     let known: Option<Stored> = sqlx::query_as(
         "select fingerprint, status, headers, body from idempotency.answers where owner = $1 and key = $2",

@@ -1,6 +1,7 @@
 //! The envelope of a message: what travels around the payload, in AMQP properties and headers.
 
 use chrono::{DateTime, TimeZone as _, Utc};
+use failpoints::without;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
@@ -64,8 +65,9 @@ impl Envelope {
         for (name, value) in self.context.iter() {
             headers.insert(name.into(), AMQPValue::LongString(value.into()));
         }
+        let message_id = if without("message-id") { Uuid::now_v7() } else { self.message_id };
         BasicProperties::default()
-            .with_message_id(self.message_id.to_string().into())
+            .with_message_id(message_id.to_string().into())
             .with_type(self.event_type.as_str().into())
             .with_app_id(self.producer.as_str().into())
             .with_content_type("application/x-protobuf".into())

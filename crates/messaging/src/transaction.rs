@@ -99,8 +99,12 @@ impl OutboxTransaction {
 
     /// Writes the events and commits. Then, and only then, the relay is woken.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let apart = if without("one-transaction") { std::mem::take(&mut self.pending) } else { Vec::new() };
         let lanes = self.flush().await?;
         self.tx.commit().await?;
+        if !apart.is_empty() {
+            insert(&mut *self.outbox.pool.acquire().await?, &apart).await?;
+        }
         if lanes != 0 {
             self.outbox.shared.wake.lanes(lanes);
         }

@@ -9,6 +9,7 @@ mod waiting;
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use failpoints::without;
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
@@ -281,6 +282,10 @@ impl<T: Task> Worker<T> {
         )
         .fetch_all(&self.outbox.pool)
         .await?;
+        if without("job-leases") {
+            let free = sqlx::query("update messaging.job set due_at = now() where lease = $1").bind(lease);
+            free.execute(&self.outbox.pool).await?;
+        }
         let job =
             |id, attempts: i32, context| Job { id, attempt: u32::try_from(attempts).unwrap_or(1), lease, context };
         Ok(rows.into_iter().map(|row| job(row.id, row.attempts, row.context.0)).collect())

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use events::orders::v1::order_placed::Line;
+use failpoints::without;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -98,17 +99,7 @@ pub(crate) async fn reserve(
     let mut all = db.begin().await?;
     let mut low = Vec::new();
     for (sku, quantity) in lines.iter() {
-        let taken = sqlx::query!(
-            "update products
-             set available = available - $2, reserved = reserved + $2, version = version + 1, updated_at = clock_timestamp()
-             where sku = $1 and available >= $2
-             returning name, available",
-            sku.as_str(),
-            quantity
-        )
-        .fetch_optional(&mut *all)
-        .await?;
-        let Some(left) = taken else {
+        let Some(left) = take(&mut all, sku, quantity).await? else {
             let exists = sqlx::query!("select from products where sku = $1", sku.as_str());
             let exists = exists.fetch_optional(&mut *all).await?.is_some();
             all.rollback().await?;
@@ -122,6 +113,46 @@ pub(crate) async fn reserve(
     write_down(&mut all, lines, cause, Movement::Reserve).await?;
     all.commit().await?;
     Ok(Reserved::All(low))
+}
+
+/// What is left of a product.
+#[derive(sqlx::FromRow)]
+struct Left {
+    name: String,
+    available: i64,
+}
+
+/// Holds so many of a product, if there are so many: the check and the change are one statement.
+async fn take(db: &mut PgConnection, sku: &Sku, quantity: i64) -> Result<Option<Left>, sqlx::Error> {
+    if without("one-statement") {
+        return read_then_write(db, sku, quantity).await;
+    }
+    sqlx::query_as!(
+        Left,
+        "update products
+         set available = available - $2, reserved = reserved + $2, version = version + 1, updated_at = clock_timestamp()
+         where sku = $1 and available >= $2
+         returning name, available",
+        sku.as_str(),
+        quantity
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// For the switch `one-statement`: looks, decides, and writes what it has computed, whatever happened in between.
+async fn read_then_write(db: &mut PgConnection, sku: &Sku, quantity: i64) -> Result<Option<Left>, sqlx::Error> {
+    let seen = sqlx::query_as::<_, Left>("select name, available from products where sku = $1").bind(sku.as_str());
+    let Some(seen) = seen.fetch_optional(&mut *db).await?.filter(|seen| seen.available >= quantity) else {
+        return Ok(None);
+    };
+    let left = Left { available: seen.available - quantity, ..seen };
+    let write = sqlx::query(
+        "update products set available = $2, reserved = received - sold - $2, version = version + 1, updated_at = clock_timestamp()
+         where sku = $1",
+    );
+    write.bind(sku.as_str()).bind(left.available).execute(db).await?;
+    Ok(Some(left))
 }
 
 /// Whether a change brings a number down to the threshold. One that is there already does not fall to it again.

@@ -1,5 +1,6 @@
 //! Mails: a letter with its headers, as it goes to the mail server. It opens no connection and reads no database.
 
+use failpoints::without;
 use lettre::{
     Message,
     address::AddressError,
@@ -72,7 +73,11 @@ impl Composer {
             .to(Mailbox::new(name, address))
             .subject(&letter.subject)
             .date(notification.queued_at.into())
-            .message_id(Some(notification.message_id.clone()))
+            .message_id(Some(if without("mail-ids") {
+                self.message_id(Uuid::new_v4())
+            } else {
+                notification.message_id.clone()
+            }))
             // RFC 3834: keeps holiday replies and mailing lists from answering. No `Precedence` and no `List-*` headers:
             // this is a letter to one person about their own business, not bulk mail.
             .raw_header(header("Auto-Submitted", "auto-generated"));

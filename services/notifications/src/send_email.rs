@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use events::notifications::v1::{EmailFailed, EmailSent};
+use failpoints::without;
 use messaging::{HandlerError, Job, OutboxTransaction, Outcome, Task, TaskError};
 use sqlx::PgPool;
 
@@ -62,6 +63,9 @@ impl Task for SendEmail {
             Some(user_id) => Recipient::find(&mut db, user_id).await.map_err(TaskError::unavailable)?,
         };
         // The conversation takes as long as the mail server likes; the connection to the database does not wait for it.
+        if without("sent-after-sending") {
+            Notification::sent(&mut db, job.id, attempts(job.attempt)).await.map_err(TaskError::unavailable)?;
+        }
         drop(db);
         match recipient {
             Whereabouts::Known(recipient) => self.send(notification, &recipient).await,

@@ -3,6 +3,7 @@
 
 use chrono::TimeDelta;
 use events::orders::v1::{OrderDeadlineReached, OrderState};
+use failpoints::without;
 use messaging::{Envelope, OutboxTransaction, PublishError};
 use thiserror::Error;
 
@@ -102,6 +103,7 @@ impl Progress {
             Action::AskForGoods => tx.publish(&order.paid())?,
             Action::AnnounceConfirmed => tx.publish(&order.confirmed())?,
             Action::AnnounceCancelled => tx.publish(&order.cancelled())?,
+            Action::SetDeadline if without("deadlines") => return Ok(()),
             Action::SetDeadline => {
                 let Some(waiting) = order.state.waiting() else { return Ok(()) };
                 let state: OrderState = waiting.into();

@@ -1,5 +1,6 @@
 //! The states of a payment, and the one function that says how it moves between them. Nothing here reads or writes anything.
 
+use failpoints::without;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -149,6 +150,7 @@ pub(crate) fn transition(state: State, fact: Fact) -> Transition {
         (Pending, Fact::Charged) => To(Authorized, &[AnnounceAuthorized]),
         (Pending, Fact::Declined(_)) => To(Declined, &[AnnounceDeclined]),
         (Pending, Fact::GaveUp) => To(GivingUp, &[GiveBack]),
+        (Pending, Fact::OrderCancelled) if without("late-payments") => To(Cancelled, &[]),
         (Pending, Fact::OrderCancelled) => To(Cancelling, &[GiveBack]),
         (Authorized, Fact::OrderCancelled | Fact::RefundAsked) => To(Refunding, &[GiveBack]),
         // The order does not wait for a decision any more.

@@ -19,6 +19,8 @@ pub(crate) enum Profile {
     Dev,
     /// As they run in production, to measure.
     Release,
+    /// As [`Profile::Dev`], and so that they can be made to fail from outside ([`failpoints`]).
+    Proof,
 }
 
 /// Programs by name.
@@ -65,8 +67,17 @@ pub(crate) fn cargo() -> Result<Command> {
 pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
     let step = Step::start("build", "building the services; the first time takes a few minutes");
     let mut command = cargo()?;
-    command.args(["build", "--workspace", "--bins"]).args((profile == Profile::Release).then_some("--release"));
-    build_with(command, step).await
+    command.args(["build", "--workspace", "--bins"]);
+    match profile {
+        Profile::Dev => {}
+        Profile::Release => drop(command.arg("--release")),
+        Profile::Proof => drop(command.args(["--features", "failpoints/enabled"])),
+    }
+    let mut built = build_with(command, step).await?;
+    if profile == Profile::Proof {
+        set_apart(&mut built.0)?;
+    }
+    Ok(built)
 }
 
 /// Builds every program as it was at a commit, into a folder of its own.
@@ -117,4 +128,19 @@ async fn build_with(mut command: Command, step: Step) -> Result<Binaries> {
     ensure!(status.success(), "the services do not build; cargo says why above");
     step.done("services built");
     Ok(Binaries(binaries))
+}
+
+/// Takes programs to a folder of their own: cargo puts the next ones, built in another way, where these are.
+fn set_apart(binaries: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    let folder = workspace::root()?.join("target/proof");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (name, path) in binaries {
+        let apart = folder.join(name);
+        if apart.exists() {
+            fs::remove_file(&apart).with_context(|| format!("cannot delete {}", apart.display()))?;
+        }
+        fs::hard_link(&*path, &apart).with_context(|| format!("cannot link {}", apart.display()))?;
+        *path = apart;
+    }
+    Ok(())
 }

@@ -13,9 +13,11 @@ mod random;
 mod rest;
 mod samples;
 mod schedule;
+mod variants;
 mod witness;
 
 use std::{
+    fmt::Display,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -28,9 +30,10 @@ use proof::{Run, Verdict, ledger::End};
 use tokio::task::JoinSet;
 
 use crate::{
-    binaries::{self, Binaries},
+    binaries::{self, Binaries, Profile},
     console::{self, Step},
     engines::Given,
+    services::SERVICES,
     stack::{self, Options, Stack},
     workspace,
 };
@@ -73,6 +76,12 @@ pub(crate) struct ProveArgs {
     /// Do nothing to the shop: then nothing may be delivered twice.
     #[arg(long)]
     pub(crate) quiet: bool,
+    /// Take guarantees away from the shop, and see what they are for: `--without inbox,waiting`. The run is expected to fail.
+    #[arg(long, value_delimiter = ',', value_name = "GUARANTEES")]
+    pub(crate) without: Vec<String>,
+    /// Instead, see that the checker finds every known-bad variant of the shop, or these: `--mutants inbox,waiting`.
+    #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "GUARANTEES", conflicts_with_all = ["without", "quiet", "keep"])]
+    pub(crate) mutants: Option<Vec<String>>,
     /// Leave the stack running afterwards, for a look at it.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -121,6 +130,9 @@ pub(crate) async fn run(mut args: ProveArgs) -> Result<bool> {
     if args.quick {
         (args.orders, args.faults, args.kinds) = (QUICK_ORDERS, QUICK_FAULTS, QUICK_KINDS.to_vec());
     }
+    if let Some(wanted) = &args.mutants {
+        return variants::hunt(&args.name, &args.engines, &variants::named(wanted)?).await;
+    }
     let mut runs = Vec::new();
     for seed in args.seed..args.seed + u64::from(args.seeds) {
         runs.push(one(&args, seed).await?);
@@ -137,6 +149,7 @@ pub(crate) async fn run(mut args: ProveArgs) -> Result<bool> {
 
 /// One seed, on a stack of its own that is made for it.
 async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
+    let without = if args.without.is_empty() { Vec::new() } else { variants::named(&args.without)? };
     let choice = &args.engines.choice;
     let possible = |kind: &&Kind| kind.fits(choice) && (args.other.is_some() || **kind != Kind::OtherVersion);
     let kinds: Vec<Kind> = match args.kinds.as_slice() {
@@ -160,6 +173,12 @@ async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
         Some(commit) => Some(binaries::build_at(commit).await?),
         None => None,
     };
+    if !without.is_empty() {
+        options.profile = Profile::Proof;
+        for service in SERVICES {
+            options = options.setting(service.name, "WITHOUT", args.without.join(","));
+        }
+    }
     let mut stack = Stack::start(options).await?;
     let proven = prove(&mut stack, plan, other, &folder).await;
     witness::keep_logs(&stack, &folder)?;
@@ -173,6 +192,9 @@ async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
     let (run, verdict) = proven?;
     console::heading("Verdict");
     console::line(&verdict);
+    for explanation in variants::explain(&without, &verdict.violated()) {
+        console::row("taken away", explanation);
+    }
     console::row("folder", folder.display());
     Ok((run, verdict))
 }
@@ -224,8 +246,8 @@ fn campaign_folder(name: &str) -> Result<PathBuf> {
 }
 
 /// The folder of a run.
-fn run_folder(name: &str, seed: u64) -> Result<PathBuf> {
-    let folder = campaign_folder(name)?.join(seed.to_string());
+fn run_folder(name: &str, run: impl Display) -> Result<PathBuf> {
+    let folder = campaign_folder(name)?.join(run.to_string());
     // A run is kept until the same one is made again.
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot delete {}", folder.display()))?;
@@ -241,13 +263,12 @@ fn parse_kind(name: &str) -> Result<Kind, String> {
     })
 }
 
-/// An order waits for goods longer than any fault lasts, so that most of them are confirmed; a slow payment is not that slow. For a payment it
-/// waits as long as a process stands still, so that some come too late.
+/// Orders wait as long as the plan says; a slow payment is not that slow.
 fn patient(options: Options) -> Options {
     options
-        .setting("orders", "STOCK_DEADLINE_SECONDS", 120)
-        .setting("orders", "PAYMENT_DEADLINE_SECONDS", 20)
-        .setting("orders", "COMMIT_DEADLINE_SECONDS", 120)
+        .setting("orders", "STOCK_DEADLINE_SECONDS", plan::PATIENCE.placed_ms / 1000)
+        .setting("orders", "PAYMENT_DEADLINE_SECONDS", plan::PATIENCE.reserved_ms / 1000)
+        .setting("orders", "COMMIT_DEADLINE_SECONDS", plan::PATIENCE.paid_ms / 1000)
         .setting("inventory", "RESERVATION_SECONDS", 300)
         .setting("payments", "PROVIDER_SLOW_SECONDS", 3)
 }

@@ -2,6 +2,7 @@
 //! side. It says what it does on the terminal, step by step; the commands around it are elsewhere.
 
 mod inspect;
+mod renew;
 
 use std::{
     fs,

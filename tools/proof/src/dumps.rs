@@ -1,5 +1,5 @@
 //! Rows of the services' tables, as far as the invariants need them: one file for each table, `<service>/<table>.jsonl`, one row a line as
-//! PostgreSQL's `row_to_json` shows it. What else is in a row is ignored.
+//! PostgreSQL's `row_to_json` shows it. What else is in a row is ignored. Times are milliseconds since 1970, by the database's clock.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -48,6 +48,8 @@ pub struct HistoryEntry {
     pub event: String,
     pub state: String,
     pub trace_id: Option<String>,
+    #[serde(default)]
+    pub at_ms: Option<u64>,
 }
 
 /// `orders/products`: the copy that orders keeps.
@@ -94,6 +96,8 @@ pub struct Movement {
     pub cause: String,
     pub order_id: Option<String>,
     pub trace_id: Option<String>,
+    #[serde(default)]
+    pub at_ms: Option<u64>,
 }
 
 /// `inventory/reservations`.
@@ -103,6 +107,8 @@ pub struct Reservation {
     pub order_id: String,
     pub state: String,
     pub reason: Option<String>,
+    #[serde(default)]
+    pub expires_ms: Option<u64>,
 }
 
 /// `payments/payments`.

@@ -19,6 +19,7 @@ mod money;
 mod operations;
 mod orders;
 pub mod plan;
+mod punctual;
 mod report;
 mod run;
 mod saga;
@@ -45,6 +46,8 @@ pub fn check(run: &Run) -> Verdict {
         orders::one_per_key(&index),
         saga::legal(&index),
         saga::announced(&index),
+        saga::heard(&index),
+        punctual::punctual(&index),
         stock::conserved(&index),
         stock::of_each_order(&index),
         money::charged_once(&index),

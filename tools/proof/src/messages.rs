@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    index::{Announced, Index, services},
+    index::{Announced, Index, rows, services},
     verdict::{Finding, Look},
 };
 
@@ -113,6 +113,7 @@ pub(crate) fn ordered(index: &Index<'_>) -> Finding {
         look.expect(rising, &[producer, key], || "a later message has an earlier position".to_owned());
     }
     first_copies(&mut look, index);
+    ends_before_beginnings(&mut look, index);
     heads(&mut look, index, &streams);
     let versions: BTreeMap<&str, i64> = index.run.products.iter().map(|row| (row.sku.as_str(), row.version)).collect();
     for row in &index.run.known_products {
@@ -144,6 +145,22 @@ fn first_copies(look: &mut Look, index: &Index<'_>) {
             format!("{} {} was published after {last}", message.kind, message.seq)
         });
         *last = message.seq.max(*last);
+    }
+}
+
+/// Nobody heard of the end of an order before its beginning: each remembers such an end, and ignores the beginning.
+fn ends_before_beginnings(look: &mut Look, index: &Index<'_>) {
+    // What a lost queue held comes again, behind newer messages.
+    if index.run.faults.iter().any(|fault| fault.kind == "lost_queue") {
+        return;
+    }
+    for order in &index.run.orders {
+        let ended_first = rows(&index.reservations, &order.id).iter().any(|row| row.state == "cancelled");
+        look.expect(!ended_first, &[&order.id], || "inventory heard of its end before its beginning".to_owned());
+        let due = !index.announced_of("orders.v1.PaymentDue", &order.id).is_empty();
+        look.expect(!due || !rows(&index.payments, &order.id).is_empty(), &[&order.id], || {
+            "payments was asked for its money and has no payment: it heard of its end first, or of nothing".to_owned()
+        });
     }
 }
 

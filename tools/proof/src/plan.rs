@@ -18,6 +18,23 @@ pub struct Plan {
     /// No fault was planned: then nothing is delivered twice.
     #[serde(default)]
     pub quiet: bool,
+    /// How long things may wait; nothing is said of time if it is not there.
+    #[serde(default)]
+    pub patience: Option<Patience>,
+}
+
+/// How long an order may wait in each state before its deadline ends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patience {
+    /// For its goods.
+    pub placed_ms: u64,
+    /// For its payment.
+    pub reserved_ms: u64,
+    /// For its goods to be handed over.
+    pub paid_ms: u64,
+    /// How late a deadline may come. It may come as late as it likes if that is not said, such as where processes are killed.
+    #[serde(default)]
+    pub slack_ms: Option<u64>,
 }
 
 /// The least that must have happened. There is no default: a plan says what it was for.

@@ -116,6 +116,34 @@ pub(crate) fn announced(index: &Index<'_>) -> Finding {
     look.done()
 }
 
+/// What the others say about an order, and what of it is written into its history.
+const SAID: [(&str, &str); 7] = [
+    ("inventory.v1.StockReserved", "stock_reserved"),
+    ("inventory.v1.StockRejected", "stock_rejected"),
+    ("inventory.v1.StockReleased", "stock_released"),
+    ("inventory.v1.StockCommitted", "stock_committed"),
+    ("payments.v1.PaymentAuthorized", "payment_authorized"),
+    ("payments.v1.PaymentDeclined", "payment_declined"),
+    ("payments.v1.PaymentRefunded", "payment_refunded"),
+];
+
+/// Whatever the others say about an order had its effect on it once, also where that changes nothing.
+pub(crate) fn heard(index: &Index<'_>) -> Finding {
+    let mut look =
+        Look::new("heard", "whatever is said about an order is in its history once for each time it was said");
+    for order in &index.run.orders {
+        let history = rows(&index.history, &order.id);
+        for (kind, event) in SAID {
+            let said = index.announced_of(kind, &order.id).len();
+            let noted = history.iter().filter(|entry| entry.event == event).count();
+            look.expect(noted == said, &[&order.id], || {
+                format!("{kind} was said {said} times and noted {noted} times")
+            });
+        }
+    }
+    look.done()
+}
+
 /// What inventory announced about an order is what became of its reservation.
 fn stock_said(look: &mut Look, index: &Index<'_>, order: &Order) {
     let state = rows(&index.reservations, &order.id).first().map_or("", |found| found.state.as_str());

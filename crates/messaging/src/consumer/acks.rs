@@ -35,7 +35,9 @@ impl Acks {
         let due = {
             let mut in_hand = self.lock();
             for tag in tags {
-                in_hand.insert(tag, true);
+                if let Some(done) = in_hand.get_mut(&tag) {
+                    *done = true;
+                }
             }
             due(&mut in_hand)
         };

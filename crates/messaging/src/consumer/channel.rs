@@ -61,7 +61,7 @@ impl<'a> Life<'a> {
         let channel = consumer.broker.consume_channel().await?;
         let subscribed = async {
             channel.basic_qos(consumer.options.prefetch, BasicQosOptions::default()).await?;
-            let options = BasicConsumeOptions::default();
+            let options = BasicConsumeOptions { no_ack: without("manual-ack"), ..BasicConsumeOptions::default() };
             channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await
         };
         let deliveries = timeout(REQUEST_TIMEOUT, subscribed)
@@ -101,7 +101,12 @@ impl<'a> Life<'a> {
                 Some(Ok(delivery)) => {
                     self.count(&delivery);
                     let message = Message::read(delivery);
-                    acks.received(message.tag);
+                    if !without("manual-ack") {
+                        acks.received(message.tag);
+                    }
+                    if without("ack-after-commit") {
+                        acks.done([message.tag]).await;
+                    }
                     let key = if without("key-lanes") { &message.tag.to_string() } else { &message.envelope.key };
                     let lane = spread(key, lanes.len());
                     // A lane holds as much as may be in hand, so this does not wait.

@@ -123,6 +123,8 @@ impl Lane {
             let parked = match error.verdict() {
                 Verdict::Unavailable if without("pause") => self.consumer.park(message, &error.message()).await,
                 Verdict::Reject if without("reject") => Err(error),
+                Verdict::Reject if without("dead-letters") => Ok(()),
+                Verdict::Retry | Verdict::Again if without("retries") => Ok(()),
                 Verdict::Unavailable => Err(error),
                 Verdict::Reject => self.consumer.bury(message, &error.message()).await,
                 Verdict::Retry | Verdict::Again => self.consumer.park(message, &error.message()).await,

@@ -38,6 +38,10 @@ impl Consumer {
         let mut tx = self.outbox.begin().await?;
         let envelopes: Vec<_> = messages.iter().map(|message| &message.envelope).collect();
         let admissions = self.admit(&mut tx, &envelopes).await?;
+        if without("inbox-in-transaction") {
+            tx.commit().await?;
+            tx = self.outbox.begin().await?;
+        }
         let mut fates = Vec::with_capacity(messages.len());
         let mut seen = HashSet::new();
         let mut heads = std::collections::HashMap::new();

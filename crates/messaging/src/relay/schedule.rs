@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use failpoints::without;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -42,7 +43,7 @@ impl Relay {
         .fetch_all(&mut *tx)
         .await?;
         let count = rows.len();
-        for row in rows {
+        for row in rows.into_iter().filter(|_| !without("promotion")) {
             tx.push(Pending {
                 message_id: row.message_id,
                 event_type: row.event_type,

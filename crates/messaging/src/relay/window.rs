@@ -1,6 +1,9 @@
 //! A window of pending events: read, published in waves, settled in one statement.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use chrono::Utc;
 use failpoints::without;
@@ -71,6 +74,10 @@ impl Window {
             left: 0,
         };
         for row in rows {
+            if without("pending-rows") && row.position <= CURSOR.load(Ordering::Relaxed) {
+                window.size -= 1;
+                continue;
+            }
             let envelope = Envelope {
                 message_id: row.message_id,
                 event_type: row.event_type,
@@ -181,6 +188,9 @@ impl Window {
     }
 }
 
+/// For the switch `pending-rows`: how far a relay has come that remembers that.
+static CURSOR: AtomicI64 = AtomicI64::new(0);
+
 /// One statement deletes from the outbox and appends to the journal, for lanes that are still this relay's.
 async fn settle(outbox: &Outbox, lease: &Lease, events: &[PendingEvent]) -> Result<u64, sqlx::Error> {
     let lanes: Vec<_> = events.iter().map(|event| event.lane).collect();
@@ -207,5 +217,8 @@ async fn settle(outbox: &Outbox, lease: &Lease, events: &[PendingEvent]) -> Resu
     )
     .fetch_one(&outbox.pool)
     .await?;
+    if without("pending-rows") {
+        CURSOR.fetch_max(positions.into_iter().max().unwrap_or_default(), Ordering::Relaxed);
+    }
     Ok(u64::try_from(settled).unwrap_or_default())
 }

@@ -1,5 +1,6 @@
 //! What follows from what: one pure function that says what to do about an event in each state of an order's reservation.
 
+use failpoints::without;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -107,6 +108,7 @@ pub(crate) fn step(state: Option<State>, event: Event) -> Step {
         (Some(Held), Event::Due { is_over: true }) => Step::Release(Reason::Expired),
         (Some(Held), Event::Due { is_over: false }) => Step::WaitOn,
         (Some(Committed), Event::Cancelled) => Step::TakeBack,
+        (Some(Released), Event::Cancelled) if without("release-once") => Step::Release(Reason::Cancelled),
 
         (Some(Held | Committed), Event::Placed)
         | (Some(Committed), Event::Paid | Event::Due { .. })

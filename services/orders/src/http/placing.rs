@@ -8,6 +8,7 @@ use actix_web::{
     },
     web::Data,
 };
+use failpoints::without;
 use idempotency::{Answer, Begun, Fingerprint, Key};
 use sqlx::PgConnection;
 use web::{Json, auth::Identity};
@@ -56,7 +57,18 @@ pub(super) async fn place(
         .header(LOCATION, format!("/orders/{}", order.id))
         .header(ETAG, web::etag::of(order.version).0)
         .json(&OrderView::from(order))?;
+    if without("answer-in-transaction") {
+        let mut own = state.outbox.begin().await?;
+        pending.store(&mut own, &answer).await?;
+        own.commit().await?;
+        tx.commit().await?;
+        return Ok(answer.into_response());
+    }
     pending.store(&mut tx, &answer).await?;
+    if without("answer-after-commit") {
+        actix_web::rt::spawn(tx.commit());
+        return Ok(answer.into_response());
+    }
     tx.commit().await?;
     Ok(answer.into_response())
 }

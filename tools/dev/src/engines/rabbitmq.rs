@@ -120,6 +120,14 @@ impl RabbitMq {
         Ok(())
     }
 
+    /// Deletes the virtual host, with everything in it.
+    pub(crate) async fn forget(&self) -> Result<()> {
+        let path = format!("/api/vhosts/{}", endpoint::encode(&self.vhost));
+        let answer = http::request(&self.management, Method::DELETE, &path, None).await?;
+        ensure!(answer.status.is_success() || answer.status == StatusCode::NOT_FOUND, "{path}: {}", answer.text());
+        Ok(())
+    }
+
     /// Puts something into a queue that nobody announced.
     pub(crate) async fn put(&self, queue: &str, payload: &str) -> Result<()> {
         self.publish(queue, &json!({}), payload).await

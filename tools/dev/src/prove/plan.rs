@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use proof::{ledger::Line, plan::Floors};
+use proof::{
+    ledger::Line,
+    plan::{Floors, Patience},
+};
 use serde::Serialize;
 
 use super::{
@@ -18,6 +21,10 @@ pub(super) const CUSTOMERS: u64 = 4;
 /// Of these there are enough, of the last there are not.
 pub(super) const PRODUCTS: [(&str, u32); 4] =
     [("PROVE-1", 1_000_000), ("PROVE-2", 1_000_000), ("PROVE-3", 1_000_000), ("PROVE-FEW", 7)];
+/// How long orders wait: for goods longer than any fault lasts, so that most of them are confirmed; for a payment as long as a process stands
+/// still, so that some come too late. Where processes are killed, a deadline may be late.
+pub(super) const PATIENCE: Patience =
+    Patience { placed_ms: 120_000, reserved_ms: 20_000, paid_ms: 120_000, slack_ms: None };
 /// Not a product at all.
 pub(super) const NO_PRODUCT: &str = "PROVE-NONE";
 /// From one order of a run without faults to the next.
@@ -36,9 +43,28 @@ pub(crate) struct Plan {
     pub(super) replicas: u16,
     pub(super) accounts: Vec<String>,
     pub(super) quiet: bool,
+    pub(super) poisons: Vec<String>,
+    pub(super) patience: Option<Patience>,
+    pub(super) mix: Mix,
     pub(super) floors: Floors,
     /// What is done to the shop, in this order; orders are spread over all of it.
     pub(super) episodes: Vec<Episode>,
+}
+
+/// What customers are like.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Mix {
+    /// So many of a hundred change their minds,
+    pub(super) cancel_percent: u64,
+    /// within so many milliseconds.
+    pub(super) cancel_within_ms: u64,
+    /// So many of a hundred pay with what takes its time, whatever is drawn for them otherwise.
+    pub(super) slow_percent: u64,
+}
+
+impl Mix {
+    /// Of an ordinary day.
+    pub(super) const USUAL: Self = Self { cancel_percent: 12, cancel_within_ms: 2_500, slow_percent: 0 };
 }
 
 /// What a customer wants, and whether they change their mind.
@@ -70,6 +96,9 @@ impl Plan {
             replicas: REPLICAS,
             accounts: vec![OPERATOR_EMAIL.to_owned()],
             quiet: count == 0,
+            poisons: Vec::new(),
+            patience: Some(PATIENCE),
+            mix: Mix::USUAL,
             floors: Floors {
                 acknowledged: 0.9,
                 confirmed: u64::from(orders) / 4,
@@ -125,12 +154,14 @@ impl Plan {
             90..96 => "pm_declined",
             _ => "pm_insufficient_funds",
         };
-        let cancel_after_ms = random.percent(12).then(|| random.below(2_500));
+        let mix = self.mix;
+        let cancel_after_ms = random.percent(mix.cancel_percent).then(|| random.below(mix.cancel_within_ms));
         let registers = random.percent(4);
         let restocks = random.percent(5).then(|| Line {
             sku: random.of(["PROVE-1", "PROVE-2", "PROVE-3", "PROVE-FEW"]).to_owned(),
             quantity: 1 + random.below(9).cast_signed(),
         });
+        let payment_method = if random.percent(mix.slow_percent) { "pm_slow" } else { payment_method };
         let impatient = random.percent(6);
         Wish {
             customer: usize::try_from(customer).unwrap_or(0),

@@ -12,13 +12,15 @@ use proof::{
         Binding, End, Entry, Evidence, Fault, Line, Mail, OrderAnswer, ProcessSample, Queue, Request, Sample, Tapped,
         What,
     },
-    plan::{Floors, Plan},
+    plan::{Floors, Patience, Plan},
 };
 use serde_json::json;
 
 pub(crate) const SEED: u64 = 7;
 pub(crate) const SKUS: [&str; 3] = ["A-1", "B-2", "C-3"];
 const PRICE: i64 = 250;
+/// How long an order waits in each state. Most things take 5 ms.
+const PATIENCE_MS: u64 = 60_000;
 
 const BINDINGS: [(&str, &str); 18] = [
     ("orders", "inventory.v1.ProductChanged"),
@@ -86,6 +88,12 @@ impl Shop {
                 poisons: Vec::new(),
                 floors: Floors { acknowledged: 0.9, confirmed: 0, recovered: 0, absorbed: 0, faults: 0 },
                 quiet: false,
+                patience: Some(Patience {
+                    placed_ms: PATIENCE_MS,
+                    reserved_ms: PATIENCE_MS,
+                    paid_ms: PATIENCE_MS,
+                    slack_ms: Some(1_000),
+                }),
             },
             end: End { drained_after_ms: 1200, bound_ms: 60_000, stuck: None, redelivered: 0 },
             history: Vec::new(),
@@ -113,7 +121,7 @@ impl Shop {
             messaging: Default::default(),
         };
         let customer = (String::new(), String::new());
-        let mut shop = Self { run, clock_ms: 0, ops: 0, ids: 0, numbers: BTreeMap::new(), customer };
+        let mut shop = Self { run, clock_ms: 10_000, ops: 0, ids: 0, numbers: BTreeMap::new(), customer };
         shop.customer = shop.registers("ada@example.test", Seen::AtOnce);
         for sku in SKUS {
             let (sku, version) = (sku.to_owned(), 1);
@@ -258,6 +266,7 @@ impl Shop {
     }
 
     fn moves(&mut self, sku: &str, by: [i64; 4], cause: &str, order: Option<&str>, trace: &str) {
+        let at_ms = self.now();
         let [available, reserved, sold, received] = by;
         let product = self.run.products.iter_mut().find(|product| product.sku == sku).unwrap();
         product.available += available;
@@ -275,6 +284,7 @@ impl Shop {
             cause: cause.to_owned(),
             order_id: order.map(str::to_owned),
             trace_id: Some(trace.to_owned()),
+            at_ms: Some(at_ms),
         });
     }
 
@@ -328,6 +338,7 @@ impl Shop {
 
     /// Something happens to an order. In the same state: it is noted.
     pub(crate) fn becomes(&mut self, order: &Playing, event: &str, state: &str) {
+        let at_ms = self.now();
         let row = self.run.orders.iter_mut().find(|row| row.id == order.id).unwrap();
         row.state = state.to_owned();
         row.version += 1;
@@ -337,7 +348,13 @@ impl Shop {
             event: event.to_owned(),
             state: state.to_owned(),
             trace_id: Some(order.trace.clone()),
+            at_ms: Some(at_ms),
         });
+    }
+
+    /// Nothing happens until a deadline is over.
+    pub(crate) fn waits(&mut self) {
+        self.clock_ms += PATIENCE_MS;
     }
 
     /// What the goods of an order do: available, reserved, sold for each piece.
@@ -349,11 +366,14 @@ impl Shop {
     }
 
     pub(crate) fn reservation(&mut self, order: &Playing, state: &str, reason: Option<&str>) {
-        self.run.reservations.retain(|row| row.order_id != order.id);
+        let known = self.run.reservations.iter().position(|row| row.order_id == order.id);
+        let known = known.map(|place| self.run.reservations.remove(place));
+        let expires_ms = known.map_or(self.now() + PATIENCE_MS, |row| row.expires_ms.unwrap());
         self.run.reservations.push(Reservation {
             order_id: order.id.clone(),
             state: state.to_owned(),
             reason: reason.map(str::to_owned),
+            expires_ms: Some(expires_ms),
         });
     }
 

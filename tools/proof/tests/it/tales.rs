@@ -33,11 +33,13 @@ pub(crate) enum Tale {
     CancelledAfterTheSale,
     /// The payment came too late, and went back.
     Expired,
+    /// Nobody paid, and its goods went.
+    Lapsed,
     Refused,
     Lost,
 }
 
-const TALES: [Tale; 9] = [
+const TALES: [Tale; 10] = [
     Tale::Confirmed,
     Tale::OutOfStock,
     Tale::Declined,
@@ -45,6 +47,7 @@ const TALES: [Tale; 9] = [
     Tale::CancelledWhileReserved,
     Tale::CancelledAfterTheSale,
     Tale::Expired,
+    Tale::Lapsed,
     Tale::Refused,
     Tale::Lost,
 ];
@@ -138,7 +141,11 @@ fn play(shop: &mut Shop, wanted: &Wanted) {
         }
         Tale::CancelledAtOnce => {
             shop.customer_cancels(&order, *seen);
-            return shop.reservation(&order, "cancelled", None);
+            shop.shifts(&order, "reserve", [-1, 1, 0]);
+            shop.reservation(&order, "held", None);
+            shop.publishes("inventory", "StockReserved", &order.id, order.twice);
+            shop.becomes(&order, "stock_reserved", "cancelled");
+            return released(shop, &order, "release", [1, -1, 0], "cancelled");
         }
         _ => {}
     }
@@ -152,16 +159,23 @@ fn play(shop: &mut Shop, wanted: &Wanted) {
             shop.payment(&order, "declined", "declined");
             shop.publishes("payments", "PaymentDeclined", &order.id, false);
             shop.cancels(&order, "payment_declined", "payment_declined");
-            released(shop, &order, "release", [1, -1, 0]);
+            released(shop, &order, "release", [1, -1, 0], "cancelled");
         }
         Tale::CancelledWhileReserved => {
             shop.customer_cancels(&order, *seen);
-            released(shop, &order, "release", [1, -1, 0]);
+            released(shop, &order, "release", [1, -1, 0], "cancelled");
+            shop.payment(&order, "cancelled", "voided");
+        }
+        Tale::Lapsed => {
+            shop.waits();
+            released(shop, &order, "release", [1, -1, 0], "expired");
+            shop.cancels(&order, "stock_released", "expired");
             shop.payment(&order, "cancelled", "voided");
         }
         Tale::Expired => {
+            shop.waits();
             shop.cancels(&order, "deadline_reached", "expired");
-            released(shop, &order, "release", [1, -1, 0]);
+            released(shop, &order, "release", [1, -1, 0], "cancelled");
             shop.payment(&order, "refunded", "refunded");
             shop.publishes("payments", "PaymentAuthorized", &order.id, false);
             shop.becomes(&order, "payment_authorized", "cancelled");
@@ -181,7 +195,7 @@ fn paid(shop: &mut Shop, order: &crate::shop::Playing, tale: Tale, seen: Seen) {
         shop.customer_cancels(order, seen);
         shop.publishes("inventory", "StockCommitted", &order.id, false);
         shop.becomes(order, "stock_committed", "cancelled");
-        released(shop, order, "take_back", [1, 0, -1]);
+        released(shop, order, "take_back", [1, 0, -1], "cancelled");
         shop.payment(order, "refunded", "refunded");
         shop.tells(order, "payments", "PaymentRefunded", "payment_refunded", 1);
         return shop.becomes(order, "payment_refunded", "cancelled");
@@ -193,9 +207,12 @@ fn paid(shop: &mut Shop, order: &crate::shop::Playing, tale: Tale, seen: Seen) {
     shop.tells(order, "orders", "OrderConfirmed", "order_confirmed", 1);
 }
 
-fn released(shop: &mut Shop, order: &crate::shop::Playing, cause: &str, signs: [i64; 3]) {
+/// Its goods are free again. An order that has ended notes that.
+fn released(shop: &mut Shop, order: &crate::shop::Playing, cause: &str, signs: [i64; 3], reason: &str) {
     shop.shifts(order, cause, signs);
-    shop.reservation(order, "released", Some("cancelled"));
+    shop.reservation(order, "released", Some(reason));
     shop.publishes("inventory", "StockReleased", &order.id, order.twice);
-    shop.becomes(order, "stock_released", "cancelled");
+    if reason == "cancelled" {
+        shop.becomes(order, "stock_released", "cancelled");
+    }
 }

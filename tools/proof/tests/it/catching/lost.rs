@@ -40,6 +40,11 @@ pub(super) const LOST: &[Mutation] = &[
         run.order_answers.retain(|row| row.body["id"] != id.as_str());
         id
     }),
+    ("a thing that was noted of an order is lost", &["heard"], |run, index| {
+        let place = pick(&run.order_history, index, |entry| entry.event != "order_placed" && entry.event.starts_with("stock_"));
+        run.order_history.remove(place).order_id
+    }),
+    ("a payment that was asked for is not there", &["ordered"], drop_one!(payments, whichever, order_id)),
     ("a line of an order is lost", &["whole"], drop_one!(order_lines, whichever, order_id)),
     ("an entry of an order's history is lost", &["saga"], drop_one!(order_history, whichever, order_id)),
     ("orders does not know a product", &["ordered"], drop_one!(known_products, whichever, sku)),

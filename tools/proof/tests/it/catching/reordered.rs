@@ -23,6 +23,31 @@ pub(super) const REORDERED: &[Mutation] = &[
         run.tap.swap(first, later);
         key
     }),
+    ("inventory hears of an order's end before its beginning", &["ordered"], |run, index| {
+        let place = pick(&run.reservations, index, |row| row.state == "released");
+        run.reservations[place].state = "cancelled".to_owned();
+        run.reservations[place].order_id.clone()
+    }),
+    ("a deadline comes before its time", &["punctual"], |run, index| {
+        let place = pick(&run.order_history, index, |entry| entry.event == "deadline_reached");
+        run.order_history[place].at_ms = run.order_history[place].at_ms.map(|at| at - 100);
+        run.order_history[place].order_id.clone()
+    }),
+    ("an order is left in peace when its time is over", &["punctual"], |run, index| {
+        let place = pick(&run.order_history, index, |entry| entry.event != "order_placed" && entry.seq == 2);
+        run.order_history[place].at_ms = run.order_history[place].at_ms.map(|at| at + 61_100);
+        run.order_history[place].order_id.clone()
+    }),
+    ("goods lapse before their time", &["punctual"], |run, index| {
+        let place = pick(&run.reservations, index, |row| row.reason.as_deref() == Some("expired"));
+        run.reservations[place].expires_ms = run.reservations[place].expires_ms.map(|at| at + 1_000);
+        run.reservations[place].order_id.clone()
+    }),
+    ("goods are held when their time is over", &["punctual"], |run, index| {
+        let place = pick(&run.reservations, index, |row| row.state == "committed");
+        run.reservations[place].expires_ms = run.reservations[place].expires_ms.map(|at| at - 61_100);
+        run.reservations[place].order_id.clone()
+    }),
     ("goods are sold before they are held", &["stock"], |run, index| {
         let commit = pick(&run.movements, index, |movement| movement.cause == "commit");
         let order = run.movements[commit].order_id.clone();

@@ -6,6 +6,13 @@ use super::{GHOST, INVENTORY, Mutation, ORDERS, is_restock, pick, within};
 
 #[rustfmt::skip]
 pub(super) const REPEATED: &[Mutation] = &[
+    ("a thing that was said of an order is noted twice", &["heard"], |run, index| {
+        let place = pick(&run.order_history, index, |entry| entry.event.starts_with("payment_"));
+        let entry = run.order_history[place].clone();
+        let id = entry.order_id.clone();
+        run.order_history.push(entry);
+        id
+    }),
     ("the line after a request is there twice", &["history"], |run, index| {
         let place = pick(&run.history, index, |entry| !matches!(entry.what, What::Invoke { .. }));
         let mut entry = run.history[place].clone();
