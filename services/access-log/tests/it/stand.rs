@@ -72,7 +72,7 @@ impl Stand {
         let own = access_log::topology().await.expect("the topology");
         let vhost = Vhost::create(&[own, parcels]).await;
         let (database, issuer) = tokio::join!(Database::create(), Issuer::start());
-        let broker = Broker::connect(BrokerOptions::new(vhost.url_for("parcels"), "parcels").unwrap());
+        let broker = Broker::connect(BrokerOptions::new(vhost.url_for("parcels"), "parcels").expect("an address"));
         let (logs, writing, mut writer) =
             (Logs::new(&broker, "parcels", 4_096), CancellationToken::new(), JoinSet::new());
         writer.spawn({
