@@ -110,7 +110,8 @@ impl Node {
             // A minority serves nobody, so that it cannot tell anybody what the majority no longer holds. RabbitMQ 4.3 is always so.
             settings += "cluster_partition_handling = pause_minority\n\
                          cluster_formation.peer_discovery_backend = classic_config\n";
-            for node in all {
+            // Every node joins the first one. A new node would wait minutes for others that are named here and are not there yet.
+            for node in all.iter().filter(|node| node.number == 0 || node.number == self.number) {
                 settings += &format!("cluster_formation.classic_config.nodes.{} = {}\n", node.number + 1, node.name);
             }
         }
