@@ -5,6 +5,7 @@ mod key;
 
 use std::time::Duration;
 
+use failpoints::hit;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, PgPool, types::Json};
@@ -86,6 +87,7 @@ pub async fn begin(tx: &mut PgConnection, owner: Uuid, key: &Key, fingerprint: &
     if !free {
         return Err(Error::InFlight);
     }
+    hit("idempotency.after_lock").await.map_err(sqlx::Error::Io)?;
     let known: Option<Stored> = sqlx::query_as(
         "select fingerprint, status, headers, body from idempotency.answers where owner = $1 and key = $2",
     )
@@ -126,8 +128,9 @@ impl Pending {
         .bind(Json(answer.headers()))
         .bind(answer.body())
         .execute(tx)
-        .await
-        .map(drop)
+        .await?;
+        hit("idempotency.after_answer").await?;
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use events::orders::v1::order_placed::Line;
+use failpoints::hit;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -97,7 +98,10 @@ pub(crate) async fn reserve(
     // A savepoint: what the first lines took goes back when a later one gets nothing, and the order can still be refused.
     let mut all = db.begin().await?;
     let mut low = Vec::new();
-    for (sku, quantity) in lines.iter() {
+    for (n, (sku, quantity)) in lines.iter().enumerate() {
+        if n > 0 {
+            hit("inventory.between_lines").await?;
+        }
         let taken = sqlx::query!(
             "update products
              set available = available - $2, reserved = reserved + $2, version = version + 1, updated_at = clock_timestamp()

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use failpoints::hit;
 use messaging::{HandlerError, Job, Outbox, OutboxTransaction, Outcome, RetryPolicy, Task, TaskError, Worker};
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -105,7 +106,11 @@ impl<P: Provider> ChargePayment<P> {
         let span = provider::span("charge", payment.id);
         let started = Instant::now();
         let amount = payment.amount();
-        let asked = self.provider.charge(payment.id, &amount, &payment.payment_method);
+        let asked = async {
+            let charge = self.provider.charge(payment.id, &amount, &payment.payment_method).await?;
+            hit("payments.after_charge").await.map_err(|lost| ProviderError::Unavailable(lost.into()))?;
+            Ok(charge)
+        };
         let charge = asked.instrument(span.clone()).await;
         provider::answered(&span, &charge);
         metrics::called("charge", &charge, started.elapsed());

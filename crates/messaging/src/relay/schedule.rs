@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use failpoints::hit;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -41,6 +42,7 @@ impl Relay {
         )
         .fetch_all(&mut *tx)
         .await?;
+        hit("relay.promoting").await?;
         let count = rows.len();
         for row in rows {
             tx.push(Pending {
@@ -56,6 +58,7 @@ impl Relay {
             });
         }
         tx.commit().await?;
+        hit("relay.promoted").await?;
         debug!(count, "promoted scheduled events");
         Ok(count)
     }
