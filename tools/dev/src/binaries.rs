@@ -19,6 +19,8 @@ pub(crate) enum Profile {
     Dev,
     /// As they run in production, to measure.
     Release,
+    /// As [`Profile::Dev`], and so that they can be made to fail from outside ([`failpoints`]).
+    Proof,
 }
 
 /// Programs by name.
@@ -65,8 +67,30 @@ pub(crate) fn cargo() -> Result<Command> {
 pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
     let step = Step::start("build", "building the services; the first time takes a few minutes");
     let mut command = cargo()?;
-    command.args(["build", "--workspace", "--bins"]).args((profile == Profile::Release).then_some("--release"));
-    build_with(command, step).await
+    command.args(["build", "--workspace", "--bins"]);
+    match profile {
+        Profile::Dev => {}
+        Profile::Release => drop(command.arg("--release")),
+        Profile::Proof => drop(command.args(["--features", "failpoints/enabled"])),
+    }
+    let built = build_with(command, step).await?;
+    if profile == Profile::Proof { set_apart(built) } else { Ok(built) }
+}
+
+/// Takes programs to a folder of their own: cargo puts the next ones, built in another way, where these are.
+fn set_apart(built: Binaries) -> Result<Binaries> {
+    let folder = workspace::root()?.join("target/proof");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut apart = BTreeMap::new();
+    for (name, path) in built.0 {
+        let to = folder.join(&name);
+        if to.exists() {
+            fs::remove_file(&to).with_context(|| format!("cannot delete {}", to.display()))?;
+        }
+        fs::hard_link(&path, &to).with_context(|| format!("cannot link {}", to.display()))?;
+        apart.insert(name, to);
+    }
+    Ok(Binaries(apart))
 }
 
 /// Builds every program as it was at a commit, into a folder of its own.

@@ -4,7 +4,8 @@
 
 mod broker;
 mod database;
-mod messages;
+pub(super) mod messages;
+mod points;
 mod processes;
 mod surroundings;
 
@@ -171,6 +172,7 @@ fn in_time(episode: &Episode) -> Vec<Due> {
 
 async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
     match planned.kind.about().ground {
+        Ground::Processes if planned.kind == Kind::Point => points::begin(world, planned).await,
         Ground::Processes => processes::begin(world, planned).await,
         Ground::Broker => broker::begin(world, planned).await,
         Ground::Database => database::begin(world, planned).await,
@@ -181,6 +183,7 @@ async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
 
 async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Open) -> Result<Evidence> {
     match planned.kind.about().ground {
+        Ground::Processes if planned.kind == Kind::Point => points::end(world, planned, open).await,
         Ground::Processes => processes::end(world, planned, open).await,
         Ground::Broker => broker::end(world, planned, open).await,
         Ground::Database => database::end(world, planned, open).await,
@@ -221,6 +224,7 @@ fn target(planned: &PlannedFault) -> String {
     match (planned.service, planned.replica, planned.kind.about().ground) {
         (Some(service), Some(replica), _) => replicas::label(service, replica),
         (Some(service), None, _) => service.to_owned(),
+        (None, _, Ground::Processes) => "a process".to_owned(),
         (None, _, Ground::Database) => "database".to_owned(),
         (None, _, Ground::Surroundings) => "mail server and collector".to_owned(),
         (None, ..) => "broker".to_owned(),
@@ -232,6 +236,7 @@ fn mails_in_hand(planned: &PlannedFault, replicas: u16) -> u64 {
     let of_notifications = planned.service == Some("notifications");
     let all = MAILS_IN_HAND * u64::from(replicas);
     match planned.kind {
+        Kind::Point => points::mails_in_hand(planned),
         Kind::Kill | Kind::Pause | Kind::Terminate | Kind::OtherVersion if of_notifications => MAILS_IN_HAND,
         Kind::TerminateSessions | Kind::RollingRestart | Kind::LockedTable | Kind::ClockAhead | Kind::ClockBehind
             if of_notifications =>
