@@ -15,7 +15,7 @@
 mod armed;
 mod points;
 
-pub use points::{POINTS, Point};
+pub use points::{POINTS, Point, Reached};
 
 /// Whether the guarantee of this name is taken away.
 #[must_use]

@@ -5,7 +5,7 @@ mod key;
 
 use std::time::Duration;
 
-use failpoints::without;
+use failpoints::{hit, without};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, PgPool, types::Json};
@@ -87,6 +87,7 @@ pub async fn begin(tx: &mut PgConnection, owner: Uuid, key: &Key, fingerprint: &
     if !free {
         return Err(Error::InFlight);
     }
+    hit("idempotency.after_lock").await.map_err(sqlx::Error::Io)?;
     if without("idempotency-keys") {
         let forget = sqlx::query("delete from idempotency.answers where owner = $1 and key = $2");
         forget.bind(owner).bind(key.as_str()).execute(&mut *tx).await?;
@@ -131,8 +132,9 @@ impl Pending {
         .bind(Json(answer.headers()))
         .bind(answer.body())
         .execute(tx)
-        .await
-        .map(drop)
+        .await?;
+        hit("idempotency.after_answer").await?;
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ mod life;
 
 use std::{marker::PhantomData, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use failpoints::hit;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -107,7 +108,9 @@ impl Collector {
         let stored = AssertUnwindSafe(async {
             let mut tx = self.outbox.begin().await?;
             self.handler.handle(lines, &mut tx).await?;
+            hit("collector.before_commit").await.map_err(sqlx::Error::Io)?;
             tx.commit().await?;
+            hit("collector.after_commit").await.map_err(sqlx::Error::Io)?;
             Ok(())
         });
         match timeout(self.options.deadline, stored.catch_unwind()).await {

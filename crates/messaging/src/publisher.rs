@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use failpoints::without;
+use failpoints::{hit, without};
 use lapin::{
     Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
@@ -74,6 +74,7 @@ impl Publisher {
             confirms.push(timeout_at(deadline, sent).await.map_err(late)??);
         }
 
+        hit("relay.before_confirms").await.map_err(lapin::Error::from)?;
         let mut acked = Vec::with_capacity(window.len());
         let mut returned = HashSet::new();
         for confirm in confirms {

@@ -13,7 +13,7 @@ mod window;
 
 use std::{sync::Arc, time::Duration};
 
-use failpoints::without;
+use failpoints::{hit, without};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, warn};
@@ -216,6 +216,7 @@ impl Relay {
         if without("settle-after-confirm") {
             return window.settle_unsent(&self.outbox, &lease, publisher).await;
         }
+        hit("relay.after_read").await.map_err(sqlx::Error::Io)?;
         let span = spans::send(EVENTS_EXCHANGE, &self.broker.publishing_to(), window.envelopes());
         let sent = async {
             // While something is answered, continue with the next event of each key; but not for so long that keys outside wait.
@@ -231,7 +232,9 @@ impl Relay {
                     break;
                 }
             }
+            hit("relay.before_settle").await.map_err(sqlx::Error::Io)?;
             let progress = window.settle(&self.outbox, &lease).await?;
+            hit("relay.after_settle").await.map_err(sqlx::Error::Io)?;
             self.lanes.release_surplus(&self.outbox.pool).await?;
             Ok(progress)
         };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use failpoints::without;
+use failpoints::{hit, without};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::Span;
 use uuid::Uuid;
@@ -99,9 +99,12 @@ impl OutboxTransaction {
 
     /// Writes the events and commits. Then, and only then, the relay is woken.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        hit("outbox.before_events").await?;
         let apart = if without("one-transaction") { std::mem::take(&mut self.pending) } else { Vec::new() };
         let lanes = self.flush().await?;
+        hit("outbox.before_commit").await?;
         self.tx.commit().await?;
+        hit("outbox.after_commit").await?;
         if !apart.is_empty() {
             insert(&mut *self.outbox.pool.acquire().await?, &apart).await?;
         }

@@ -9,7 +9,7 @@ mod waiting;
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use failpoints::without;
+use failpoints::{hit, without};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
@@ -286,6 +286,9 @@ impl<T: Task> Worker<T> {
             let free = sqlx::query("update messaging.job set due_at = now() where lease = $1").bind(lease);
             free.execute(&self.outbox.pool).await?;
         }
+        if !rows.is_empty() {
+            hit("worker.after_claim").await?;
+        }
         let job =
             |id, attempts: i32, context| Job { id, attempt: u32::try_from(attempts).unwrap_or(1), lease, context };
         Ok(rows.into_iter().map(|row| job(row.id, row.attempts, row.context.0)).collect())
@@ -347,6 +350,7 @@ impl<T: Task> Worker<T> {
 
     /// Records the outcome and finishes or reschedules the job in one transaction, if the lease is still this worker's.
     async fn finish(&self, job: &Job, outcome: Outcome<T::Done>, weather: Weather) -> Result<(), HandlerError> {
+        hit("worker.before_record").await.map_err(sqlx::Error::Io)?;
         let mut tx = self.outbox.begin().await?;
         let again = match &outcome {
             // While everything is down the worker itself waits; the job is due as soon as it looks again.
@@ -386,7 +390,9 @@ impl<T: Task> Worker<T> {
             return Err(HandlerError::retry("the lease has passed to another worker"));
         }
         self.task.record(job, outcome, &mut tx).await?;
+        hit("worker.before_commit").await.map_err(sqlx::Error::Io)?;
         tx.commit().await?;
+        hit("worker.after_commit").await.map_err(sqlx::Error::Io)?;
         Ok(())
     }
 }

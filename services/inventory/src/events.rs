@@ -10,7 +10,7 @@ use events::{
     },
     orders::v1::{OrderCancelled, OrderPaid, OrderPlaced},
 };
-use failpoints::without;
+use failpoints::{hit, without};
 use messaging::{Broker, Consumer, ConsumerOptions, Handler, HandlerError, Outbox, OutboxTransaction};
 use prost_types::Timestamp;
 use uuid::Uuid;
@@ -194,6 +194,7 @@ impl Order {
         reason: Reason,
     ) -> Result<(), HandlerError> {
         self.shift(tx, movement, State::Released, Some(reason)).await?;
+        hit("inventory.releasing").await.map_err(sqlx::Error::Io)?;
         let told = match reason {
             Reason::Expired => ReleaseReason::Expired,
             _ => ReleaseReason::Cancelled,

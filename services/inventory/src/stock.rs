@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use events::orders::v1::order_placed::Line;
-use failpoints::without;
+use failpoints::{hit, without};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -98,7 +98,10 @@ pub(crate) async fn reserve(
     // A savepoint: what the first lines took goes back when a later one gets nothing, and the order can still be refused.
     let mut all = db.begin().await?;
     let mut low = Vec::new();
-    for (sku, quantity) in lines.iter() {
+    for (n, (sku, quantity)) in lines.iter().enumerate() {
+        if n > 0 {
+            hit("inventory.between_lines").await?;
+        }
         let Some(left) = take(&mut all, sku, quantity).await? else {
             let exists = sqlx::query!("select from products where sku = $1", sku.as_str());
             let exists = exists.fetch_optional(&mut *all).await?.is_some();

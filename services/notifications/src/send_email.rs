@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use events::notifications::v1::{EmailFailed, EmailSent};
-use failpoints::without;
+use failpoints::{hit, without};
 use messaging::{HandlerError, Job, OutboxTransaction, Outcome, Task, TaskError};
 use sqlx::PgPool;
 
@@ -125,6 +125,7 @@ impl SendEmail {
             Err(error @ (ComposeError::Template(_) | ComposeError::Mail(_))) => return Err(TaskError::fail(error)),
         };
         let Err(refusal) = self.smtp.send(&mail).await else {
+            hit("notifications.after_250").await.map_err(TaskError::unavailable)?;
             return Ok(Delivery::Accepted(notification));
         };
         let token = notification.content.as_ref().map(|content| content.token.as_str());

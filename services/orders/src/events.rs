@@ -10,6 +10,7 @@ use events::{
     payments::v1::{DeclineReason, PaymentAuthorized, PaymentDeclined, PaymentRefunded},
     users::v1::{UserDeleted, UserVerified},
 };
+use failpoints::hit;
 use messaging::{Broker, Consumer, Handler, HandlerError, Outbox, OutboxTransaction};
 use money::Money;
 use uuid::Uuid;
@@ -181,6 +182,7 @@ impl Handler<OrderDeadlineReached> for CancelIfStillWaiting {
         };
         let seconds = self.0.deadline(waiting).as_seconds_f64();
         let detail = Some(format!("{what} within {seconds} s"));
+        hit("orders.at_deadline").await.map_err(sqlx::Error::Io)?;
         advance(&self.0, tx, id("order_id", &event.order_id)?, Fact::DeadlineReached(waiting), detail).await
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use failpoints::without;
+use failpoints::{hit, without};
 use messaging::{HandlerError, Job, Outbox, OutboxTransaction, Outcome, RetryPolicy, Task, TaskError, Worker};
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -108,7 +108,11 @@ impl<P: Provider> ChargePayment<P> {
         let started = Instant::now();
         let amount = payment.amount();
         let key = if without("provider-keys") { Uuid::new_v4() } else { payment.id };
-        let asked = self.provider.charge(key, &amount, &payment.payment_method);
+        let asked = async {
+            let charge = self.provider.charge(key, &amount, &payment.payment_method).await?;
+            hit("payments.after_charge").await.map_err(|lost| ProviderError::Unavailable(lost.into()))?;
+            Ok(charge)
+        };
         let charge = asked.instrument(span.clone()).await;
         provider::answered(&span, &charge);
         metrics::called("charge", &charge, started.elapsed());

@@ -2,7 +2,7 @@
 //! never asked here.
 
 use events::orders::v1::{OrderCancelled, PaymentDue};
-use failpoints::without;
+use failpoints::{hit, without};
 use messaging::{Broker, Consumer, Handler, HandlerError, Outbox, OutboxTransaction};
 use money::Money;
 use uuid::Uuid;
@@ -57,6 +57,7 @@ impl Handler<OrderCancelled> for GiveMoneyBack {
             Some(mut payment) => {
                 // A fact is never refused.
                 let _: Result<(), _> = settle(&mut payment, Fact::OrderCancelled, tx).await?;
+                hit("payments.compensating").await.map_err(sqlx::Error::Io)?;
             }
             None => cancelled_order::remember(order_id, tx).await?,
         }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use failpoints::hit;
 use messaging::{HandlerError, Job, Outbox, OutboxTransaction, Outcome, RetryPolicy, Task, TaskError, Worker};
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -100,7 +101,12 @@ impl<P: Provider> GiveBack<P> {
     async fn ask(&self, key: Uuid) -> Result<Refund, ProviderError> {
         let span = provider::span("refund", key);
         let started = Instant::now();
-        let refund = self.provider.refund(key).instrument(span.clone()).await;
+        let asked = async {
+            let refund = self.provider.refund(key).await?;
+            hit("payments.after_refund").await.map_err(|lost| ProviderError::Unavailable(lost.into()))?;
+            Ok(refund)
+        };
+        let refund = asked.instrument(span.clone()).await;
         provider::answered(&span, &refund);
         metrics::called("refund", &refund, started.elapsed());
         refund

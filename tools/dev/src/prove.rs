@@ -9,6 +9,7 @@ mod faults;
 mod kinds;
 mod ledger;
 mod plan;
+mod points;
 mod random;
 mod rest;
 mod samples;
@@ -42,6 +43,7 @@ use faults::Faults;
 use kinds::Kind;
 use ledger::Ledger;
 use plan::Plan;
+use points::{Folders, matrix::Matrix};
 use samples::Samples;
 
 pub(crate) use witness::tap;
@@ -82,6 +84,10 @@ pub(crate) struct ProveArgs {
     /// Instead, see that the checker finds every known-bad variant of the shop, or these: `--mutants inbox,waiting`.
     #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "GUARANTEES", conflicts_with_all = ["without", "quiet", "keep"])]
     pub(crate) mutants: Option<Vec<String>>,
+    /// Instead of faults and a number of orders: at every point in the code that can be made to fail, a process aborts, gets an error, panics
+    /// and hangs, once each.
+    #[arg(long, conflicts_with_all = ["quick", "quiet", "faults", "kinds", "orders", "other"])]
+    pub(crate) points: bool,
     /// Leave the stack running afterwards, for a look at it.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -96,6 +102,9 @@ impl ProveArgs {
     /// What repeats it.
     fn command(&self) -> String {
         let Self { seed, seeds, orders, faults, .. } = self;
+        if self.points {
+            return format!("cargo dev prove --points --seed {seed} --seeds {seeds}");
+        }
         let what = if self.quiet { "--quiet".to_owned() } else { format!("--faults {faults}") };
         let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.about().name).collect();
         let kinds = if kinds.is_empty() { String::new() } else { format!(" --kinds {}", kinds.join(",")) };
@@ -156,15 +165,25 @@ async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
         [] => Kind::ALL.iter().filter(possible).copied().collect(),
         named => named.to_vec(),
     };
-    let plan = Plan::draw(seed, args.orders, &kinds, if args.quiet { 0 } else { args.faults });
+    let plan = if args.points {
+        Plan::of_points(seed)
+    } else {
+        Plan::draw(seed, args.orders, &kinds, if args.quiet { 0 } else { args.faults })
+    };
     let folder = run_folder(&args.name, seed)?;
-    console::line(console::bold(&format!("Seed {}: {} orders, {} faults", plan.seed, plan.orders, plan.faults())));
+    let what = match plan.points.len() {
+        0 => format!("{} orders, {} faults", plan.orders, plan.faults()),
+        points => format!("{points} failures at points in the code"),
+    };
+    console::line(console::bold(&format!("Seed {}: {what}", plan.seed)));
     Stack::purge(&args.name).await?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     fs::write(folder.join("plan.json"), serde_json::to_vec_pretty(&plan)?)?;
     console::row("plan", folder.join("plan.json").display());
 
-    let mut options = patient(Options::named(&args.name));
+    let folders = Folders::of_stack(&args.name)?;
+    let options = patient(Options::named(&args.name));
+    let mut options = folders.prepare(if args.points { less_patient(options) } else { options });
     options.engines = args.engines.clone();
     options.replicas = plan::REPLICAS;
     options.tap = Some(witness::TAP);
@@ -212,11 +231,20 @@ async fn prove(stack: &mut Stack, plan: Plan, other: Option<Binaries>, folder: &
         customers.renew().await?;
         tokio::try_join!(customers.order(number, &mut under_way), faults.inject(stack, episode))?;
     }
+    if !plan.points.is_empty() {
+        let folders = Folders::of_stack(&stack.state.name)?;
+        let mut matrix = Matrix::new(&plan, &folders, folder, &ledger);
+        tokio::select! {
+            done = matrix.carry_out(stack) => done?,
+            // Sooner than everything was done: a customer gave up.
+            placed = customers.order(0, &mut under_way) => placed?,
+        }
+    }
     if plan.quiet {
         customers.order(0, &mut under_way).await?;
     }
     Customers::are_told(under_way).await?;
-    step.done(format_args!("{} orders, {} faults", plan.orders, plan.faults()));
+    step.done(format_args!("{} faults", plan.faults() + plan.points.len()));
     let mut rest = rest::comes_to_rest(stack, &ledger, DRAIN_BOUND).await?;
     if rest.stuck.is_none() {
         rest::put_deadlines_away(stack).await?;
@@ -261,6 +289,16 @@ fn parse_kind(name: &str) -> Result<Kind, String> {
         let lines = Kind::ALL.iter().map(|kind| format!("\n  {:18} {}", kind.about().name, kind.about().what));
         format!("there are{}", lines.collect::<String>())
     })
+}
+
+/// Also what nobody hears of comes due while points are waited for.
+fn less_patient(options: Options) -> Options {
+    options
+        .setting("orders", "STOCK_DEADLINE_SECONDS", plan::LITTLE_PATIENCE.placed_ms / 1000)
+        .setting("orders", "PAYMENT_DEADLINE_SECONDS", plan::LITTLE_PATIENCE.reserved_ms / 1000)
+        .setting("orders", "COMMIT_DEADLINE_SECONDS", plan::LITTLE_PATIENCE.paid_ms / 1000)
+        .setting("inventory", "RESERVATION_SECONDS", 60)
+        .setting("notifications", "SMTP_TIMEOUT_SECONDS", 5)
 }
 
 /// Orders wait as long as the plan says; a slow payment is not that slow.

@@ -1,6 +1,6 @@
 //! One life of a collector's channel: takes what is ready, has it stored, acknowledges it with `multiple`, and ends in order.
 
-use failpoints::without;
+use failpoints::{hit, without};
 use futures_util::StreamExt as _;
 use lapin::{
     Channel,
@@ -198,6 +198,13 @@ impl Collector {
 impl Life {
     /// Everything up to here is committed. A failed acknowledgement does no harm: the lines come again and are known.
     async fn acknowledge(&self, tag: u64) {
-        let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).await;
+        let acknowledge = async {
+            hit("collector.before_ack").await?;
+            self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).await
+        };
+        if acknowledge.await.is_err() {
+            // On a channel that lives on, the broker would wait for it, and nobody would tell it.
+            let _ = self.channel.close(200, "an acknowledgement failed".into()).await;
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use failpoints::without;
+use failpoints::{hit, without};
 use lapin::{Channel, options::BasicAckOptions};
 
 /// Done deliveries above an unfinished one that are tolerated before they are acknowledged one by one.
@@ -30,7 +30,7 @@ impl Acks {
     }
 
     /// Acknowledges what may be acknowledged now. The effect of each of these is committed. A failed acknowledgement does no harm:
-    /// the message comes again and the inbox absorbs it.
+    /// the message comes again, by another channel, and the inbox absorbs it.
     pub(super) async fn done(&self, tags: impl IntoIterator<Item = u64>) {
         let due = {
             let mut in_hand = self.lock();
@@ -44,13 +44,24 @@ impl Acks {
         let latest = if without("ack-life") { latest().clone() } else { None };
         let channel = latest.as_ref().unwrap_or(&self.channel);
         for (tag, multiple) in due {
-            let _ = channel.basic_ack(tag, BasicAckOptions { multiple }).await;
+            if acknowledge(channel, tag, multiple).await.is_err() {
+                // On a channel that lives on, the broker would wait for it, and nobody would tell it.
+                let _ = channel.close(200, "an acknowledgement failed".into()).await;
+                return;
+            }
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, bool>> {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn acknowledge(channel: &Channel, tag: u64, multiple: bool) -> lapin::Result<()> {
+    hit("consumer.before_ack").await?;
+    channel.basic_ack(tag, BasicAckOptions { multiple }).await?;
+    hit("consumer.after_ack").await?;
+    Ok(())
 }
 
 /// For the switch `ack-life`: the channel of whichever life began last.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use failpoints::without;
+use failpoints::{hit, without};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -154,6 +154,7 @@ impl Lane {
         }
         if suspect {
             let deaths = self.consumer.mark_in_hand(message.envelope.message_id).await?;
+            hit("consumer.suspect_marked").await.map_err(sqlx::Error::Io)?;
             if deaths >= self.consumer.options.max_deaths {
                 return Err(HandlerError::reject(format!("{deaths} processes died while they had it in hand")));
             }

@@ -3,6 +3,7 @@
 //! Joining a key's queue and leaving it take the same lock, so that nobody waits behind a message that has just left.
 
 use chrono::Utc;
+use failpoints::hit;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use tracing::{error, warn};
@@ -31,7 +32,9 @@ impl Consumer {
         let mut tx = self.outbox.begin().await?;
         lock_key(&mut tx, self.name, &envelope.producer, &envelope.key).await?;
         self.insert(&mut tx, message, "waiting", Some(delay.as_secs_f64()), Some(reason)).await?;
+        hit("consumer.before_parking").await.map_err(sqlx::Error::Io)?;
         tx.commit().await?;
+        hit("consumer.after_parking").await.map_err(sqlx::Error::Io)?;
         self.meters().parked.increment(1);
         warn!(
             consumer = self.name,
@@ -50,7 +53,9 @@ impl Consumer {
     pub(super) async fn bury(&self, message: &Message, reason: &str) -> Result<(), HandlerError> {
         let mut tx = self.outbox.begin().await?;
         self.insert(&mut tx, message, "dead", None, Some(reason)).await?;
+        hit("consumer.before_burial").await.map_err(sqlx::Error::Io)?;
         tx.commit().await?;
+        hit("consumer.after_burial").await.map_err(sqlx::Error::Io)?;
         self.announce_death(&message.envelope, reason);
         Ok(())
     }

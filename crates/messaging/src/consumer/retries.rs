@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use failpoints::without;
+use failpoints::{hit, without};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -62,6 +62,9 @@ impl Consumer {
             return Ok(0);
         }
         let attempts = self.claim().await?;
+        if !attempts.is_empty() {
+            hit("retries.after_claim").await?;
+        }
         let count = attempts.len();
         for attempt in attempts {
             if stop.is_cancelled() {
@@ -161,7 +164,9 @@ impl Consumer {
             return Err(HandlerError::unavailable("the lease on the parked message has passed to another replica"));
         }
         promote_next(&mut tx, self.name, producer, key).await?;
+        hit("retries.before_commit").await.map_err(sqlx::Error::Io)?;
         tx.commit().await?;
+        hit("retries.after_commit").await.map_err(sqlx::Error::Io)?;
         self.state.parked.notify_one();
         Ok(())
     }
@@ -189,6 +194,7 @@ impl Consumer {
             // The dead release their key.
             promote_next(&mut tx, self.name, producer, key).await?;
         }
+        hit("retries.before_failure").await?;
         tx.commit().await?;
         if mine && dead {
             self.announce_death(&attempt.envelope, &reason);

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, panic::AssertUnwindSafe};
 
 use chrono::Utc;
-use failpoints::without;
+use failpoints::{hit, without};
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
@@ -35,6 +35,7 @@ struct Admission {
 impl Consumer {
     /// Handles messages in one transaction, all or nothing.
     pub(super) async fn try_messages(&self, messages: &[Message]) -> Result<Vec<Fate>, HandlerError> {
+        hit("consumer.before_transaction").await.map_err(sqlx::Error::Io)?;
         let mut tx = self.outbox.begin().await?;
         let envelopes: Vec<_> = messages.iter().map(|message| &message.envelope).collect();
         let admissions = self.admit(&mut tx, &envelopes).await?;
@@ -42,6 +43,7 @@ impl Consumer {
             tx.commit().await?;
             tx = self.outbox.begin().await?;
         }
+        hit("consumer.after_inbox").await.map_err(sqlx::Error::Io)?;
         let mut fates = Vec::with_capacity(messages.len());
         let mut seen = HashSet::new();
         let mut heads = std::collections::HashMap::new();
@@ -70,6 +72,7 @@ impl Consumer {
             }
             fates.push(fate);
         }
+        hit("consumer.after_handlers").await.map_err(sqlx::Error::Io)?;
         tx.commit().await?;
         self.count(messages, &fates);
         Ok(fates)
@@ -93,7 +96,11 @@ impl Consumer {
         let span = spans::process(&source, &envelope, self.trace_mode);
         tx.set_envelope(envelope);
         let started = Instant::now();
-        let handled = AssertUnwindSafe(handler.handle(payload, tx).instrument(span.clone())).catch_unwind();
+        let handling = async {
+            hit("consumer.in_handler").await?;
+            handler.handle(payload, tx).await
+        };
+        let handled = AssertUnwindSafe(handling.instrument(span.clone())).catch_unwind();
         let result = match timeout(self.options.handler_deadline, handled).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(HandlerError::retry(format!("the handler panicked: {}", panic_message(&*panic)))),

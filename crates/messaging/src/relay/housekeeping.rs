@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use failpoints::hit;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,7 @@ impl Outbox {
         )
         .execute(&self.pool)
         .await?;
+        hit("relay.housekeeping").await?;
         while sqlx::query!(
             "update messaging.journal set payload = null where (published_at, position) in (
                  select published_at, position from messaging.journal

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use failpoints::without;
+use failpoints::{hit, without};
 use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +72,7 @@ impl Lanes {
         )
         .fetch_one(pool)
         .await?;
+        hit("relay.before_renewal").await?;
         let fair = usize::try_from(LANES).unwrap_or(16).div_ceil(usize::try_from(live).unwrap_or_default() + 1);
         let mut held = sqlx::query_scalar!(
             "update messaging.relay_lane set expires_at = now() + make_interval(secs => $2)
@@ -98,6 +99,7 @@ impl Lanes {
             .await?;
             held.extend(taken);
         }
+        hit("relay.after_claim").await?;
         if without("leases") {
             held = (0..LANES).collect();
         }

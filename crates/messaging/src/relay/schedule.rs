@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use failpoints::without;
+use failpoints::{hit, without};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -42,6 +42,7 @@ impl Relay {
         )
         .fetch_all(&mut *tx)
         .await?;
+        hit("relay.promoting").await?;
         let count = rows.len();
         for row in rows.into_iter().filter(|_| !without("promotion")) {
             tx.push(Pending {
@@ -57,6 +58,7 @@ impl Relay {
             });
         }
         tx.commit().await?;
+        hit("relay.promoted").await?;
         debug!(count, "promoted scheduled events");
         Ok(count)
     }

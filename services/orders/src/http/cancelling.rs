@@ -1,6 +1,7 @@
 //! `POST /orders/{id}/cancellation`: the customer changes their mind. Whoever locks the order first decides, and the answer tells.
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
+use failpoints::hit;
 use uuid::Uuid;
 use web::{
     Path,
@@ -47,6 +48,7 @@ pub(super) async fn cancel(
     let by_operator = identity.role == Role::Operator && identity.user_id != order.user_id;
     let detail = by_operator.then(|| "by an operator".to_owned());
     state.progress.advance(&mut tx, &mut order, Fact::CancellationRequested, detail).await?;
+    hit("orders.cancelling").await.map_err(sqlx::Error::Io)?;
     tx.commit().await?;
     Ok(accepted(order))
 }

@@ -8,7 +8,7 @@ use actix_web::{
     },
     web::Data,
 };
-use failpoints::without;
+use failpoints::{hit, without};
 use idempotency::{Answer, Begun, Fingerprint, Key};
 use sqlx::PgConnection;
 use web::{Json, auth::Identity};
@@ -53,6 +53,7 @@ pub(super) async fn place(
     // Whatever is refused from here on rolls back, the key included: the request may be right the next time.
     let order = admit(&mut tx, identity, wanted).await?;
     let order = state.progress.begin(&mut tx, order).await?;
+    hit("orders.before_answer").await.map_err(sqlx::Error::Io)?;
     let answer = Answer::new(StatusCode::ACCEPTED)
         .header(LOCATION, format!("/orders/{}", order.id))
         .header(ETAG, web::etag::of(order.version).0)

@@ -8,8 +8,9 @@ mod broker;
 mod cluster;
 mod database;
 mod mail;
-mod messages;
+pub(super) mod messages;
 mod network;
+mod points;
 mod processes;
 mod surroundings;
 
@@ -187,6 +188,7 @@ fn in_time(episode: &Episode) -> Vec<Due> {
 
 async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
     match planned.kind.about().ground {
+        Ground::Processes if planned.kind == Kind::Point => points::begin(world, planned).await,
         Ground::Processes => processes::begin(world, planned).await,
         Ground::Broker => broker::begin(world, planned).await,
         Ground::Cluster => cluster::begin(world, planned).await,
@@ -200,6 +202,7 @@ async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
 
 async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Open) -> Result<Evidence> {
     match planned.kind.about().ground {
+        Ground::Processes if planned.kind == Kind::Point => points::end(world, planned, open).await,
         Ground::Processes => processes::end(world, planned, open).await,
         Ground::Broker => broker::end(world, planned, open).await,
         Ground::Cluster => cluster::end(world, planned, open).await,
@@ -243,6 +246,7 @@ fn target(planned: &PlannedFault) -> String {
     match (planned.service, planned.replica, planned.kind.about().ground) {
         (Some(service), Some(replica), _) => replicas::label(service, replica),
         (Some(service), None, _) => service.to_owned(),
+        (None, _, Ground::Processes) => "a process".to_owned(),
         (None, _, Ground::Database) => "database".to_owned(),
         (None, _, Ground::Surroundings) if planned.kind == Kind::PauseBackend => "mail server and collector".to_owned(),
         (None, _, Ground::Surroundings) => "mail server".to_owned(),
@@ -258,6 +262,7 @@ fn mails_in_hand(planned: &PlannedFault, evidence: &Evidence, replicas: u16) -> 
     let of_notifications = planned.service == Some("notifications");
     let all = MAILS_IN_HAND * u64::from(replicas);
     match planned.kind {
+        Kind::Point => points::mails_in_hand(planned),
         Kind::Kill | Kind::Pause | Kind::Terminate | Kind::OtherVersion if of_notifications => MAILS_IN_HAND,
         Kind::TerminateSessions | Kind::RollingRestart | Kind::LockedTable | Kind::ClockAhead | Kind::ClockBehind
             if of_notifications =>

@@ -93,6 +93,7 @@ kinds! {
     /// A relay's lease ends after 15 s.
     Pause { "pause", Processes, Aim::Process(ALL), 17000..23000, "SIGSTOP of a process for longer than its leases, then SIGCONT" }
     Terminate { "terminate", Processes, Aim::Process(ALL), 0..3000, "SIGTERM of a process: it drains" }
+    Point { "point", Processes, Aim::Whole, 1000..4000, "a process aborts, gets an error, panics or hangs between two steps" }
     RollingRestart { "rolling_restart", Processes, Aim::Service(ALL), 3000..6000, "each process of a service is restarted in turn" }
     CloseConnections { "close_connections", Broker, Aim::Whole, 0..0, "every connection to the broker is closed by the broker" }
     StopBroker { "stop_broker", Broker, Aim::Whole, 0..3000, "the broker is stopped and started" }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{
     kinds::Kind,
+    points::{self, Case},
     random::Random,
     schedule::{self, Episode},
 };
@@ -25,8 +26,15 @@ pub(super) const PRODUCTS: [(&str, u32); 4] =
 /// still, so that some come too late. Where processes are killed, a deadline may be late.
 pub(super) const PATIENCE: Patience =
     Patience { placed_ms: 120_000, reserved_ms: 20_000, paid_ms: 120_000, slack_ms: None };
+/// The same where deadlines are to come due, too.
+pub(super) const LITTLE_PATIENCE: Patience =
+    Patience { placed_ms: 45_000, reserved_ms: 45_000, paid_ms: 45_000, slack_ms: None };
 /// Not a product at all.
 pub(super) const NO_PRODUCT: &str = "PROVE-NONE";
+/// More than are placed while all points are reached.
+const ENOUGH_ORDERS: u32 = 20_000;
+/// Less than a customer's order in ten, as long as the machine is not slower than that.
+const CONFIRMED_AMONG_POINTS: u64 = 100;
 /// From one order of a run without faults to the next.
 const QUIET_PACE: Duration = Duration::from_millis(200);
 /// More than this is a question of speed, which is not what is asked here.
@@ -49,6 +57,9 @@ pub(crate) struct Plan {
     pub(super) floors: Floors,
     /// What is done to the shop, in this order; orders are spread over all of it.
     pub(super) episodes: Vec<Episode>,
+    /// Instead of that: failures at points, all of which are to happen, however long it takes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) points: Vec<Case>,
 }
 
 /// What customers are like.
@@ -107,7 +118,21 @@ impl Plan {
                 faults: count,
             },
             episodes,
+            points: Vec::new(),
         }
+    }
+
+    /// Every failure at every point, while there are customers.
+    pub(super) fn of_points(seed: u64) -> Self {
+        let points = points::matrix(seed);
+        let mut plan = Self::draw(seed, ENOUGH_ORDERS, &[], 0);
+        plan.quiet = false;
+        plan.patience = Some(LITTLE_PATIENCE);
+        plan.floors.confirmed = CONFIRMED_AMONG_POINTS;
+        (plan.floors.recovered, plan.floors.absorbed) = (1, 1);
+        plan.floors.faults = points.len() as u64;
+        plan.points = points;
+        plan
     }
 
     /// How many faults there are.

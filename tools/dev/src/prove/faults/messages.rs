@@ -10,6 +10,7 @@ use super::{Open, Undo, World, broker, service};
 use crate::{
     prove::{kinds::Kind, random::Random, schedule::PlannedFault},
     shop::eventually,
+    stack::Stack,
 };
 
 /// What is delivered once more was published since then.
@@ -20,10 +21,7 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
     let (stack, consumer) = (&mut *world.stack, service(planned)?);
     match planned.kind {
         Kind::Poison => {
-            let mut random = Random::new(planned.draw, 0);
-            let id = message_id(&mut random);
-            let properties = properties(&id, &mut random);
-            stack.engines.rabbitmq.publish(consumer, &properties, "no message at all").await?;
+            let id = poison(stack, consumer, &mut Random::new(planned.draw, 0)).await?;
             let mut open = Open::new(1, format!("{consumer} got the message {id}, which says nothing"), Undo::Nothing);
             open.poisons.push(id);
             Ok(open)
@@ -35,6 +33,13 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
         }
         _ => bail!("{:?} is not done with messages", planned.kind),
     }
+}
+
+/// Puts a message into a queue that nobody can read; its id.
+pub(in crate::prove) async fn poison(stack: &Stack, consumer: &str, random: &mut Random) -> Result<String> {
+    let id = message_id(random);
+    stack.engines.rabbitmq.publish(consumer, &properties(&id, random), "no message at all").await?;
+    Ok(id)
 }
 
 /// A poison has done its harm when it is dead.

@@ -166,6 +166,7 @@ impl Drill {
             // The least of the shop as it is: something was sold, and what was done to it bit.
             floors: Floors { acknowledged: 0.0, confirmed: 1, recovered: 0, absorbed: 0, faults: u64::from(!quiet) },
             episodes: Vec::new(),
+            points: Vec::new(),
         }
     }
 
