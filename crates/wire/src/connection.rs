@@ -14,7 +14,7 @@ use tokio::{
         tcp::{ReadHalf, WriteHalf},
     },
     sync::{Notify, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -27,6 +27,8 @@ use crate::{
 
 /// As much is read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// For a server to hang up when its client is gone.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What is known of a connection while it is there.
 #[derive(Debug)]
@@ -82,7 +84,12 @@ impl Connection {
         };
         match end {
             None => {}
-            Some(End::Cut) => reset(client),
+            Some(End::Cut) => {
+                reset(client);
+                // What the server still says is read, or its end would be a reset, too, which can cost it what was passed on.
+                let _ = server.shutdown().await;
+                let _ = timeout(FAREWELL, tokio::io::copy(&mut server, &mut tokio::io::sink())).await;
+            }
             Some(End::Broken) => {
                 reset(client);
                 reset(server);

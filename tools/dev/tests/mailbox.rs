@@ -254,3 +254,32 @@ async fn a_script_refuses_hangs_and_hangs_up_in_its_order() {
     hanging.0.get_mut().shutdown().await.unwrap();
     assert_eq!(hanging.code().await, None, "not a word was said");
 }
+
+/// Each order has a number of its own, and two at once are counted apart.
+#[tokio::test]
+async fn a_mailbox_that_obeys_is_scripted_over_http_and_counts() {
+    let mailbox = mailbox().await;
+    let order =
+        |times: u32, behaviour: &str| format!(r#"{{"times":{times},"stage":"accept","behaviour":{behaviour}}}"#);
+    let (status, _) = http(&mailbox, "PUT /api/script", "localhost", &order(1, r#""cut""#)).await;
+    assert_eq!((status, mailbox.script().left()), (404, 0), "a mailbox that nobody told to obey");
+
+    mailbox.obeys();
+    let (status, number) = http(&mailbox, "PUT /api/script", "localhost", &order(1, r#""keep_and_cut""#)).await;
+    assert_eq!((status, number.as_str()), (200, r#"{"order":1}"#));
+    http(&mailbox, "PUT /api/script", "localhost", &order(9, r#"{"reply":[451,"4.7.1 Later"]}"#)).await;
+    assert_eq!(Client::greeted(&mailbox).await.deliver("ann@example.test", "One").await, None);
+    assert_eq!(mailbox.mails().len(), 1, "it was kept all the same");
+    let mut client = Client::greeted(&mailbox).await;
+    for _ in 0..2 {
+        assert_eq!(client.deliver("ann@example.test", "Two").await, Some(451));
+    }
+    let (_, kept) = http(&mailbox, "GET /api/script/1", "localhost", "").await;
+    let (_, deferred) = http(&mailbox, "DELETE /api/script/2", "localhost", "").await;
+    assert_eq!((kept.as_str(), deferred.as_str()), (r#"{"happened":1}"#, r#"{"happened":2}"#));
+    assert_eq!(client.deliver("ann@example.test", "Three").await, Some(250), "the rest of it was taken back");
+    let (status, _) = http(&mailbox, "GET /api/script/2", "localhost", "").await;
+    assert_eq!(status, 404);
+    let (status, _) = http(&mailbox, "PUT /api/script", "localhost", "{}").await;
+    assert_eq!(status, 400);
+}

@@ -35,7 +35,8 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
             (times, Stage::Recipient, Behaviour::reply(550, "5.1.1 No such person"), "mails were refused for good")
         }
         Kind::MailHangs => {
-            let stage = if planned.draw.is_multiple_of(2) { Stage::Connect } else { Stage::Accept };
+            // Not at the greeting: whoever has connections does not make new ones.
+            let stage = if planned.draw.is_multiple_of(2) { Stage::Recipient } else { Stage::Accept };
             (1, stage, Behaviour::Hang, "conversations about mails came to no end")
         }
         _ => bail!("{:?} is not done to the mail server", planned.kind),
