@@ -28,7 +28,7 @@ use crate::{
 
 const STACK: &str = "bench";
 const SKU: &str = "BENCH-01";
-const PIECES: u32 = 50_000_000;
+const PIECES: u32 = 1_000_000;
 const CUSTOMERS: usize = 8;
 /// Fills pools, caches and plans.
 const WARM_UP_ORDERS: usize = 200;
