@@ -44,6 +44,7 @@ use kinds::Kind;
 use ledger::Ledger;
 use plan::Plan;
 use points::{Folders, matrix::Matrix};
+use rest::Bound;
 use samples::Samples;
 
 pub(crate) use witness::tap;
@@ -109,10 +110,14 @@ impl ProveArgs {
         let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.about().name).collect();
         let kinds = if kinds.is_empty() { String::new() } else { format!(" --kinds {}", kinds.join(",")) };
         let other = self.other.as_ref().map_or_else(String::new, |commit| format!(" --other {commit}"));
+        let without = self.without.join(",");
+        let without = if without.is_empty() { without } else { format!(" --without {without}") };
         let version = self.engines.choice.rabbitmq.iter().map(|version| format!(" --rabbitmq {version}"));
         let brokers = self.engines.choice.brokers.iter().map(|count| format!(" --brokers {count}"));
         let engines: String = version.chain(brokers).collect();
-        format!("cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{other}{engines}")
+        format!(
+            "cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{other}{engines}{without}"
+        )
     }
 }
 
@@ -188,16 +193,16 @@ async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
     options.replicas = plan::REPLICAS;
     options.tap = Some(witness::TAP);
     options.proved = true;
-    let other = match &args.other {
-        Some(commit) => Some(binaries::build_at(commit).await?),
-        None => None,
-    };
     if !without.is_empty() {
         options.profile = Profile::Proof;
         for service in SERVICES {
             options = options.setting(service.name, "WITHOUT", args.without.join(","));
         }
     }
+    let other = match &args.other {
+        Some(commit) => Some(binaries::build_at(commit).await?),
+        None => None,
+    };
     let mut stack = Stack::start(options).await?;
     let proven = prove(&mut stack, plan, other, &folder).await;
     witness::keep_logs(&stack, &folder)?;
@@ -245,10 +250,11 @@ async fn prove(stack: &mut Stack, plan: Plan, other: Option<Binaries>, folder: &
     }
     Customers::are_told(under_way).await?;
     step.done(format_args!("{} faults", plan.faults() + plan.points.len()));
-    let mut rest = rest::comes_to_rest(stack, &ledger, DRAIN_BOUND).await?;
+    let bound = Bound { whole: DRAIN_BOUND, still: DRAIN_BOUND };
+    let mut rest = rest::comes_to_rest(stack, &ledger, bound).await?;
     if rest.stuck.is_none() {
         rest::put_deadlines_away(stack).await?;
-        rest.stuck = rest::comes_to_rest(stack, &ledger, DRAIN_BOUND).await?.stuck;
+        rest.stuck = rest::comes_to_rest(stack, &ledger, bound).await?.stuck;
     }
 
     drop(samples);

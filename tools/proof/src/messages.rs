@@ -150,8 +150,8 @@ fn first_copies(look: &mut Look, index: &Index<'_>) {
 
 /// Nobody heard of the end of an order before its beginning: each remembers such an end, and ignores the beginning.
 fn ends_before_beginnings(look: &mut Look, index: &Index<'_>) {
-    // What a lost queue held comes again, behind newer messages.
-    if index.run.faults.iter().any(|fault| fault.kind == "lost_queue") {
+    // What a queue held that was lost comes again, behind newer messages.
+    if index.run.faults.iter().any(|fault| matches!(fault.kind.as_str(), "lost_queue" | "wipe_broker")) {
         return;
     }
     for order in &index.run.orders {

@@ -123,7 +123,7 @@ impl RabbitMq {
     /// Deletes the virtual host, with everything in it.
     pub(crate) async fn forget(&self) -> Result<()> {
         let path = format!("/api/vhosts/{}", endpoint::encode(&self.vhost));
-        let answer = http::request(&self.management, Method::DELETE, &path, None).await?;
+        let answer = self.ask(Method::DELETE, &path, None).await?;
         ensure!(answer.status.is_success() || answer.status == StatusCode::NOT_FOUND, "{path}: {}", answer.text());
         Ok(())
     }

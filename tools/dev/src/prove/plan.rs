@@ -186,8 +186,8 @@ impl Plan {
             sku: random.of(["PROVE-1", "PROVE-2", "PROVE-3", "PROVE-FEW"]).to_owned(),
             quantity: 1 + random.below(9).cast_signed(),
         });
-        let payment_method = if random.percent(mix.slow_percent) { "pm_slow" } else { payment_method };
         let impatient = random.percent(6);
+        let payment_method = if random.percent(mix.slow_percent) { "pm_slow" } else { payment_method };
         Wish {
             customer: usize::try_from(customer).unwrap_or(0),
             replica: u16::try_from(replica).unwrap_or(0),

@@ -47,10 +47,20 @@ pub(super) struct Rest {
     pub(super) stuck: Option<String>,
 }
 
+/// How long that may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    /// In all.
+    pub(super) whole: Duration,
+    /// With nothing new: longer than anything waits that goes on by itself.
+    pub(super) still: Duration,
+}
+
 /// Waits for it, and not for ever.
-pub(super) async fn comes_to_rest(stack: &Stack, ledger: &Ledger, bound: Duration) -> Result<Rest> {
+pub(super) async fn comes_to_rest(stack: &Stack, ledger: &Ledger, bound: Bound) -> Result<Rest> {
     let began_ms = ledger.now_ms();
     let mut step = Step::start("rest", "waiting until nothing is under way");
+    let mut last = (Vec::new(), 0);
     loop {
         let left = under_way(stack).await?;
         let after_ms = ledger.now_ms() - began_ms;
@@ -58,7 +68,11 @@ pub(super) async fn comes_to_rest(stack: &Stack, ledger: &Ledger, bound: Duratio
             step.done("nothing is under way any more");
             return Ok(Rest { after_ms, stuck: None });
         }
-        if u128::from(after_ms) > bound.as_millis() {
+        if left != last.0 {
+            last = (left.clone(), after_ms);
+        }
+        let is_over = |bound: Duration, ms: u64| u128::from(ms) > bound.as_millis();
+        if is_over(bound.whole, after_ms) || is_over(bound.still, after_ms - last.1) {
             step.failed(format_args!("{} things are still under way", left.len()));
             left.iter().take(20).for_each(|what| console::row("", what));
             return Ok(Rest { after_ms, stuck: Some(left.join("; ")) });

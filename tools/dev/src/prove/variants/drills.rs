@@ -13,6 +13,7 @@ use crate::{
         ledger::Ledger,
         patient,
         plan::{Mix, PATIENCE, Plan},
+        rest::Bound,
     },
     services::OPERATOR_EMAIL,
     stack::{Options, Stack},
@@ -31,8 +32,10 @@ pub(in crate::prove) struct Drill {
     replicas: u16,
     mix: Mix,
     patience: Patience,
-    /// How long the shop has to come to rest afterwards.
+    /// How long the shop has to come to rest afterwards,
     rest_seconds: u64,
+    /// and for how long of it nothing may be new.
+    still_seconds: u64,
     settings: &'static [(&'static str, &'static str, &'static str)],
     disturbance: Disturbance,
 }
@@ -61,7 +64,8 @@ const USUAL: Drill = Drill {
     replicas: 1,
     mix: FICKLE,
     patience: PATIENCE,
-    rest_seconds: 12,
+    rest_seconds: 15,
+    still_seconds: 6,
     settings: &[("payments", "PROVIDER_SLOW_SECONDS", "1")],
     disturbance: Disturbance::Nothing,
 };
@@ -81,7 +85,8 @@ pub(super) const REFUSED_COMMITS: Drill = Drill {
     what: "a database that refuses some commits of orders and inventory",
     orders: 28,
     mix: Mix { cancel_percent: 60, cancel_within_ms: 800, slow_percent: 0 },
-    rest_seconds: 25,
+    rest_seconds: 30,
+    still_seconds: 12,
     disturbance: Disturbance::RefusedCommits,
     ..USUAL
 };
@@ -98,6 +103,8 @@ pub(super) const LATE_COMMITS: Drill = Drill {
 pub(super) const KILLED_COMMITS: Drill = Drill {
     name: "killed commits",
     what: "commits that take their time, and processes that are killed meanwhile",
+    rest_seconds: 25,
+    still_seconds: 8,
     disturbance: Disturbance::KilledCommits,
     ..LATE_COMMITS
 };
@@ -105,7 +112,8 @@ pub(super) const KILLED_COMMITS: Drill = Drill {
 pub(super) const DEAD_BROKER: Drill = Drill {
     name: "dead broker",
     what: "a broker that falls silent and is killed",
-    rest_seconds: 25,
+    rest_seconds: 30,
+    still_seconds: 20,
     disturbance: Disturbance::DeadBroker,
     ..USUAL
 };
@@ -123,7 +131,8 @@ pub(super) const IMPATIENT_ORDERS: Drill = Drill {
     orders: 12,
     mix: SLOW_PAYERS,
     patience: Patience { reserved_ms: 3_000, slack_ms: Some(4_000), ..PATIENCE },
-    rest_seconds: 20,
+    rest_seconds: 25,
+    still_seconds: 12,
     settings: &[("payments", "PROVIDER_SLOW_SECONDS", "9"), ("orders", "PAYMENT_DEADLINE_SECONDS", "3")],
     ..USUAL
 };
@@ -134,7 +143,8 @@ pub(super) const IMPATIENT_GOODS: Drill = Drill {
     orders: 12,
     mix: SLOW_PAYERS,
     patience: Patience { slack_ms: Some(4_000), ..PATIENCE },
-    rest_seconds: 20,
+    rest_seconds: 25,
+    still_seconds: 12,
     settings: &[("payments", "PROVIDER_SLOW_SECONDS", "9"), ("inventory", "RESERVATION_SECONDS", "3")],
     ..USUAL
 };
@@ -144,6 +154,7 @@ pub(super) const SILENT_MAILBOX: Drill = Drill {
     what: "a mail server that does not answer for a while",
     orders: 12,
     rest_seconds: 30,
+    still_seconds: 20,
     settings: &[("notifications", "SMTP_TIMEOUT_SECONDS", "1"), ("notifications", "MAIL_RETRY_SECONDS", "1")],
     disturbance: Disturbance::SilentMailbox,
     ..USUAL
@@ -177,8 +188,8 @@ impl Drill {
         self.settings.iter().fold(options, |options, (service, name, value)| options.setting(service, name, value))
     }
 
-    pub(super) fn rest(&self) -> Duration {
-        Duration::from_secs(self.rest_seconds)
+    pub(super) fn rest(&self) -> Bound {
+        Bound { whole: Duration::from_secs(self.rest_seconds), still: Duration::from_secs(self.still_seconds) }
     }
 
     /// What is done before the first order comes.

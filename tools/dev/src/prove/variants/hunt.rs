@@ -50,7 +50,6 @@ pub(in crate::prove) async fn hunt(name: &str, engines: &Given, variants: &[Vari
     let hunted = all(&mut stack, engines, variants, &folder).await;
     stack.stop(false).await?;
     let (rows, sound) = hunted?;
-    fs::write(folder.join("mutants.json"), serde_json::to_vec_pretty(&rows)?)?;
     show(&rows);
     let caught = rows.iter().filter(|row| row.caught).count();
     console::row("caught", format_args!("{caught} of {} in {}", rows.len(), console::duration(began.elapsed())));
@@ -92,11 +91,11 @@ async fn all(stack: &mut Stack, engines: &Given, variants: &[Variant], folder: &
             violated,
             seconds: took.as_secs_f64(),
         };
-        console::row(
-            if row.caught { "caught" } else { "NOT CAUGHT" },
-            format_args!("{}: {}", row.without, named(&verdict)),
-        );
+        let label = if row.caught { "caught" } else { "NOT CAUGHT" };
+        console::row(label, format_args!("{}: {} ({})", row.without, named(&verdict), console::duration(took)));
         rows.push(row);
+        // Whoever ends this has what was seen so far.
+        fs::write(folder.join("mutants.json"), serde_json::to_vec_pretty(&rows)?)?;
     }
     Ok((rows, controls.into_values().all(|sound| sound)))
 }
@@ -153,7 +152,7 @@ async fn work(stack: &mut Stack, drill: &Drill, folder: &Path) -> Result<(Verdic
     let end = End {
         drained_after_ms: rest.after_ms,
         // What is not at rest by then is written down as stuck; looking takes a moment, too.
-        bound_ms: u64::try_from(drill.rest().as_millis())? + 2_000,
+        bound_ms: u64::try_from(drill.rest().whole.as_millis())? + 2_000,
         stuck: rest.stuck,
         redelivered: witness::redelivered(stack).await?,
     };

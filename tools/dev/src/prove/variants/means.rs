@@ -118,10 +118,13 @@ pub(super) async fn close_connections(stack: &Stack) -> Result<Evidence> {
     Ok(Evidence { count, text: format!("{count} connections closed by the broker") })
 }
 
-/// Kills services, and starts them again.
+/// Kills services, and starts them again. The leases of their relays end with them: they would only be waited for.
 pub(super) async fn kill(stack: &mut Stack, services: &[&str]) -> Result<Evidence> {
     for service in services {
         stack.kill_service(service).await?;
+        let over =
+            "update messaging.relay_lane set holder = null, expires_at = '-infinity'; delete from messaging.relay;";
+        stack.run_sql(service, over).await?;
     }
     for service in services {
         stack.start_service(service).await?;
