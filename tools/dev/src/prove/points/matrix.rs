@@ -2,7 +2,7 @@
 //! the other services are in whatever mode they are. What is never reached is written down as a fault that did not bite.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
     time::Duration,
 };
@@ -41,6 +41,8 @@ pub(in crate::prove) struct Matrix<'a> {
     started: u64,
     /// Processes that may end: it was wanted.
     doomed: BTreeSet<i32>,
+    /// Every process that there was: what one has left may be found when another one has taken its place.
+    labels: BTreeMap<i32, String>,
     /// Points that nobody came to.
     unreached: Vec<String>,
     random: Random,
@@ -75,7 +77,17 @@ impl<'a> Matrix<'a> {
     pub(in crate::prove) fn new(plan: &Plan, folders: &'a Folders, run: &'a Path, ledger: &'a Ledger) -> Self {
         let tracks = SERVICES.into_iter().map(|service| Track::new(service.name, &plan.points)).collect();
         let random = Random::new(plan.seed, ON_THE_WAY);
-        Self { folders, run, ledger, tracks, started: 0, doomed: BTreeSet::new(), unreached: Vec::new(), random }
+        Self {
+            folders,
+            run,
+            ledger,
+            tracks,
+            started: 0,
+            doomed: BTreeSet::new(),
+            labels: BTreeMap::new(),
+            unreached: Vec::new(),
+            random,
+        }
     }
 
     /// Until everything has been done and every process is up again.
@@ -83,6 +95,9 @@ impl<'a> Matrix<'a> {
         let mut step = Step::start("points", "making processes fail at each of them");
         let all: usize = self.tracks.iter().map(Track::left).sum();
         while self.tracks.iter().any(|track| track.left() > 0) {
+            let running = stack.state.services.iter();
+            self.labels
+                .extend(running.map(|known| (known.process.pid(), replicas::label(&known.service, known.replica))));
             // First who has ended, then who has left something: so whoever was made to end is known by then.
             let ended = stack.state.services.iter().filter(|known| !known.process.is_running());
             let ended: Vec<_> = ended.cloned().collect();
@@ -138,7 +153,7 @@ impl<'a> Matrix<'a> {
                 && let Some((pid, left)) = self.folders.taken(track.service, open.case.point.name)
             {
                 keep(&left, self.run, open.id)?;
-                open.bite = Some(Bite { at: Instant::now(), pid, label: label(stack, pid)? });
+                open.bite = Some(Bite { at: Instant::now(), pid, label: label(&self.labels, pid)? });
                 if matches!(open.case.mode, Mode::Abort | Mode::Panic) {
                     self.doomed.insert(pid);
                 }
@@ -266,11 +281,9 @@ impl Open {
     }
 }
 
-/// Whose process it is, or was until just now.
-fn label(stack: &Stack, pid: i32) -> Result<String> {
-    let known = stack.state.services.iter().find(|known| known.process.pid() == pid);
-    let known = known.with_context(|| format!("process {pid} is none of the stack's"))?;
-    Ok(replicas::label(&known.service, known.replica))
+/// Whose process it is, or was.
+fn label(labels: &BTreeMap<i32, String>, pid: i32) -> Result<String> {
+    labels.get(&pid).cloned().with_context(|| format!("process {pid} is none of the stack's"))
 }
 
 #[cfg(test)]
