@@ -102,7 +102,7 @@ kinds! {
     MemoryAlarm { "memory_alarm", Broker, Aim::Whole, 3000..10000, "the broker is out of memory and blocks whoever publishes" }
     DiskAlarm { "disk_alarm", Broker, Aim::Whole, 3000..10000, "the broker is out of disk space and blocks whoever publishes" }
     FullQueue { "full_queue", Broker, Aim::Service(CONSUMERS), 3000..10000, "a queue is full and refuses what is published to it" }
-    LostBinding { "lost_binding", Broker, Aim::Service(&["inventory"]), 1000..6000, "nobody hears of placed orders: what is published comes back" }
+    LostBinding { "lost_binding", Broker, Aim::Service(&["inventory"]), 1000..6000, "placed orders reach nobody who sells, until they are sent again from the journal" }
     LostQueue { "lost_queue", Broker, Aim::Service(CONSUMERS), 1000..4000, "a queue is deleted, made anew, and filled from the journals" }
     KillLeader { "kill_leader", Cluster, Aim::Whole, 1000..6000, "kill -9 of the broker that leads the most queues" }
     /// The others take it for gone after 8 s to 10 s.
