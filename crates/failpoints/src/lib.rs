@@ -1,8 +1,8 @@
 //! Places where a process can be made to fail, and guarantees that can be taken away from it, each by its name: what a proof is made with,
 //! and what proves that the proof can fail.
 //!
-//! Without the feature `enabled`, which nothing but `cargo dev test --mutants` and `cargo dev prove` turns on, [`without`] is `false`,
-//! [`hit`] does nothing, and the compiler removes what depends on them. With it:
+//! Without the feature `enabled`, which nothing but `cargo dev test` and `cargo dev prove` turns on, [`without`] is `false`, [`hit`] does
+//! nothing, and the compiler removes what depends on them. With it:
 //!
 //! - `WITHOUT=inbox,leases` takes guarantees away for the life of the process.
 //! - `FAILPOINTS=<folder>` has every point look into the folder for a file of its name, `relay.after_claim` say. The file says what

@@ -23,6 +23,9 @@ pub enum Error {
     /// The broker's topology is not what the handlers need.
     #[error("the topology differs from what the handlers need: {0}")]
     Topology(String),
+    /// The broker's management API is not reachable or refused; what it would have said about the topology is not known.
+    #[error("the broker's management API: {0}")]
+    Management(String),
     /// A part was put together wrongly.
     #[error("{0}")]
     Configuration(String),
@@ -37,6 +40,7 @@ impl Error {
             Self::Broker(_) => "broker",
             Self::Unconfirmed(_) => "unconfirmed",
             Self::Topology(_) => "topology",
+            Self::Management(_) => "management",
             Self::BrokerUrl(_) | Self::Configuration(_) => "configuration",
         }
     }

@@ -350,7 +350,8 @@ impl Management {
     /// Asks the nodes one after the other, until one is there. What that one says is what counts.
     async fn get(&self, path: &str) -> Result<Value, Error> {
         let nodes = one_by_one(&self.url).unwrap_or_else(|| vec![self.url.clone()]);
-        let (last, others) = nodes.split_last().ok_or_else(|| Error::Topology("management API: no URL".into()))?;
+        let (last, others) =
+            nodes.split_last().ok_or_else(|| Error::Configuration("the management API has no URL".into()))?;
         for node in others {
             match Self::ask(node, path).await {
                 Err(error) if error.status().is_none() && !error.is_decode() => {}
@@ -380,8 +381,17 @@ impl Management {
     }
 }
 
+/// Only what is not there is known to differ. A broker that has just been set up anew does not know its users yet, and one that starts does
+/// not answer: both will.
 fn unanswered(path: &str, error: reqwest::Error) -> Error {
-    Error::Topology(format!("management API, {path}: {}", error.without_url()))
+    let missing = error.status() == Some(reqwest::StatusCode::NOT_FOUND);
+    let wrong = error.is_builder();
+    let text = format!("{path}: {}", error.without_url());
+    match (missing, wrong) {
+        (true, _) => Error::Topology(text),
+        (_, true) => Error::Configuration(format!("the URL of the management API: {text}")),
+        _ => Error::Management(text),
+    }
 }
 
 /// Percent-encodes a path segment (RFC 3986 §2.1).

@@ -159,8 +159,8 @@ async fn serve(server: Option<BoundServer>, stop: &CancellationToken) -> anyhow:
     }
 }
 
-/// Looks whether what the service needs of the broker exists. A broker that is away is waited for; one that differs is a mistake that
-/// no waiting repairs.
+/// Looks whether what the service needs of the broker exists. A broker that is away, or does not know the service yet, is waited for; one
+/// that differs is a mistake that no waiting repairs.
 async fn verify(
     broker: &Broker,
     needed: &Service,
@@ -170,7 +170,9 @@ async fn verify(
     loop {
         match stop.run_until_cancelled(broker.verify(needed, management)).await {
             None | Some(Ok(())) => return Ok(()),
-            Some(Err(error @ messaging::Error::Topology(_))) => return Err(error),
+            Some(Err(error @ (messaging::Error::Topology(_) | messaging::Error::Configuration(_)))) => {
+                return Err(error);
+            }
             Some(Err(error)) => tracing::warn!(%error, "the broker's topology could not be looked at yet"),
         }
         if stop.run_until_cancelled(sleep(VERIFY_AGAIN)).await.is_none() {

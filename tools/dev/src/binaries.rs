@@ -19,8 +19,9 @@ pub(crate) enum Profile {
     Dev,
     /// As they run in production, to measure.
     Release,
-    /// As [`Profile::Dev`], and so that they can be made to fail from outside ([`failpoints`]).
-    Proof,
+    /// As [`Profile::Dev`], and so that they can be made to fail from outside ([`failpoints`]); together with the tests, which share all
+    /// that they are made of.
+    Tested,
 }
 
 /// Programs by name.
@@ -38,6 +39,13 @@ struct Message {
     reason: String,
     executable: Option<PathBuf>,
     target: Option<Target>,
+    profile: Option<Built>,
+}
+
+#[derive(Deserialize)]
+struct Built {
+    /// A program's own tests are a program, too.
+    test: bool,
 }
 
 #[derive(Deserialize)]
@@ -62,8 +70,11 @@ pub(crate) fn cargo() -> Result<Command> {
     Ok(command)
 }
 
-/// Builds every program; cargo shows its own progress. The whole workspace is built in one go, as `cargo dev test` does it too, so
-/// that both share what they build.
+/// With these every point in the code can fail, if it is asked to. Whoever builds tests or programs that are tested builds with them, so that
+/// everything is built once.
+pub(crate) const TESTED: [&str; 2] = ["--features", "failpoints/enabled"];
+
+/// Builds every program of the workspace in one go; cargo shows its own progress.
 pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
     let step = Step::start("build", "building the services; the first time takes a few minutes");
     let mut command = cargo()?;
@@ -71,10 +82,10 @@ pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
     match profile {
         Profile::Dev => {}
         Profile::Release => drop(command.arg("--release")),
-        Profile::Proof => drop(command.args(["--features", "failpoints/enabled"])),
+        Profile::Tested => drop(command.arg("--tests").args(TESTED)),
     }
     let mut built = build_with(command, step).await?;
-    if profile == Profile::Proof {
+    if profile == Profile::Tested {
         set_apart(&mut built.0)?;
     }
     Ok(built)
@@ -120,6 +131,7 @@ async fn build_with(mut command: Command, step: Step) -> Result<Binaries> {
         if let (true, Some(executable), Some(target)) =
             (message.reason == "compiler-artifact", message.executable, message.target)
             && target.kind.iter().any(|kind| kind == "bin")
+            && message.profile.is_some_and(|built| !built.test)
         {
             binaries.insert(target.name, executable);
         }
@@ -132,7 +144,7 @@ async fn build_with(mut command: Command, step: Step) -> Result<Binaries> {
 
 /// Takes programs to a folder of their own: cargo puts the next ones, built in another way, where these are.
 fn set_apart(binaries: &mut BTreeMap<String, PathBuf>) -> Result<()> {
-    let folder = workspace::root()?.join("target/proof");
+    let folder = workspace::root()?.join("target/tested");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (name, path) in binaries {
         let apart = folder.join(name);

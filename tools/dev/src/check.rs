@@ -105,7 +105,7 @@ async fn check_generated(root: &std::path::Path, report: &mut Report, given: &Gi
         Err(error) => report.check("SQL", async |_| Err(error)).await,
     }
     engines::stop(&mut state, false).await?;
-    match binaries::build(Profile::Dev).await {
+    match binaries::build(Profile::Tested).await {
         Ok(binaries) => report.check("definitions", async |_| definitions::check(root, &binaries).await).await,
         Err(error) => report.check("definitions", async |_| Err(error)).await,
     }

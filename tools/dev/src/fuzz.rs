@@ -44,7 +44,7 @@ pub(crate) async fn run(engines: Given) -> Result<(Counts, bool)> {
         }
     };
     Stack::purge(STACK).await?;
-    let mut options = Options::named(STACK);
+    let mut options = Options::named(STACK).tested();
     options.engines = engines;
     let mut stack = match Stack::start(options).await {
         Ok(stack) => stack,

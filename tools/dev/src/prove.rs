@@ -31,7 +31,7 @@ use proof::{Run, Verdict, ledger::End};
 use tokio::task::JoinSet;
 
 use crate::{
-    binaries::{self, Binaries, Profile},
+    binaries::{self, Binaries},
     console::{self, Step},
     engines::Given,
     services::SERVICES,
@@ -73,7 +73,7 @@ pub(crate) struct ProveArgs {
     /// A commit whose programs work beside those of this one, such as `HEAD^`: then that is one of the faults, too.
     #[arg(long)]
     pub(crate) other: Option<String>,
-    /// What fits into ten minutes of a small machine: 2000 orders, 24 faults of twelve kinds.
+    /// What fits into ten minutes of a small machine: every point in the code (see `--points`), then 2000 orders and 24 faults of twelve kinds.
     #[arg(long, conflicts_with_all = ["quiet", "kinds", "orders", "faults", "seeds"])]
     pub(crate) quick: bool,
     /// Do nothing to the shop: then nothing may be delivered twice.
@@ -100,9 +100,23 @@ pub(crate) struct ProveArgs {
 }
 
 impl ProveArgs {
+    /// What is run, one after the other, each on a stack of its own.
+    fn runs(&self) -> Vec<(u64, Self)> {
+        if self.quick {
+            let points = Self { points: true, ..self.clone() };
+            let faults =
+                Self { orders: QUICK_ORDERS, faults: QUICK_FAULTS, kinds: QUICK_KINDS.to_vec(), ..self.clone() };
+            return vec![(self.seed, points), (self.seed + 1, faults)];
+        }
+        (self.seed..self.seed + u64::from(self.seeds)).map(|seed| (seed, self.clone())).collect()
+    }
+
     /// What repeats it.
     fn command(&self) -> String {
         let Self { seed, seeds, orders, faults, .. } = self;
+        if self.quick {
+            return format!("cargo dev prove --quick --seed {seed}");
+        }
         if self.points {
             return format!("cargo dev prove --points --seed {seed} --seeds {seeds}");
         }
@@ -140,15 +154,12 @@ const QUICK_ORDERS: u32 = 2_000;
 const QUICK_FAULTS: u32 = 24;
 
 /// Runs it, seed by seed. `Ok(false)`: something does not hold.
-pub(crate) async fn run(mut args: ProveArgs) -> Result<bool> {
-    if args.quick {
-        (args.orders, args.faults, args.kinds) = (QUICK_ORDERS, QUICK_FAULTS, QUICK_KINDS.to_vec());
-    }
+pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
     if let Some(wanted) = &args.mutants {
         return variants::hunt(&args.name, &args.engines, &variants::named(wanted)?).await;
     }
     let mut runs = Vec::new();
-    for seed in args.seed..args.seed + u64::from(args.seeds) {
+    for (seed, args) in args.runs() {
         runs.push(one(&args, seed).await?);
     }
     let folder = campaign_folder(&args.name)?;
@@ -194,7 +205,6 @@ async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
     options.tap = Some(witness::TAP);
     options.proved = true;
     if !without.is_empty() {
-        options.profile = Profile::Proof;
         for service in SERVICES {
             options = options.setting(service.name, "WITHOUT", args.without.join(","));
         }
@@ -307,9 +317,12 @@ fn less_patient(options: Options) -> Options {
         .setting("notifications", "SMTP_TIMEOUT_SECONDS", 5)
 }
 
-/// Orders wait as long as the plan says; a slow payment is not that slow.
+/// Orders wait as long as the plan says; a slow payment is not that slow. The first backtrace of a process maps all that the compiler wrote
+/// about lines, for good: beside that, nobody would see what grows.
 fn patient(options: Options) -> Options {
-    options
+    SERVICES
+        .iter()
+        .fold(options, |options, service| options.setting(service.name, "RUST_BACKTRACE", 0))
         .setting("orders", "STOCK_DEADLINE_SECONDS", plan::PATIENCE.placed_ms / 1000)
         .setting("orders", "PAYMENT_DEADLINE_SECONDS", plan::PATIENCE.reserved_ms / 1000)
         .setting("orders", "COMMIT_DEADLINE_SECONDS", plan::PATIENCE.paid_ms / 1000)

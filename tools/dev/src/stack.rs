@@ -74,6 +74,13 @@ impl Options {
         }
     }
 
+    /// With programs that share all that they are made of with the tests, and that can be made to fail.
+    #[must_use]
+    pub const fn tested(mut self) -> Self {
+        self.profile = Profile::Tested;
+        self
+    }
+
     /// Gives one service another value of a setting, named as in its environment.
     #[must_use]
     pub fn setting(mut self, service: &str, name: &str, value: impl ToString) -> Self {

@@ -105,14 +105,16 @@ async fn run_all(engines: &Engines, arguments: &[String]) -> Result<(Counts, boo
     }
     // Naming packages takes the place of all of them.
     let packages = arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package"));
-    command.args((!packages).then_some("--workspace"));
+    if !packages {
+        command.arg("--workspace").args(binaries::TESTED);
+    }
     command.args(["--no-fail-fast"]).args(if nextest { None } else { Some("--all-targets") }).args(arguments);
     console::heading(if nextest { "Tests (cargo nextest)" } else { "Tests (cargo test)" });
     let mut success = count(environment(&mut command, engines), runner, &mut counts).await?;
     if arguments.is_empty() {
         console::heading("Examples in the documentation");
         let mut command = binaries::cargo()?;
-        command.args(["test", "--doc", "--workspace", "--no-fail-fast"]);
+        command.args(["test", "--doc", "--workspace", "--no-fail-fast"]).args(binaries::TESTED);
         success &= count(environment(&mut command, engines), Runner::Cargo, &mut counts).await?;
     }
     Ok((counts, success))

@@ -1,6 +1,6 @@
 //! The topology is generated, and verified before anything is consumed.
 
-use messaging::Event as _;
+use messaging::{Event as _, topology::Management};
 
 use crate::support::*;
 
@@ -40,6 +40,24 @@ async fn a_topology_that_differs_stops_the_start_with_the_difference_named() {
     // Without the management API existence is all that can be seen, and it is.
     let missing = stage.broker.verify(&service, None).await.unwrap_err().to_string();
     assert!(missing.contains("queue parcels") && missing.contains("NOT_FOUND"), "{missing}");
+}
+
+/// A broker that does not know the service yet, or is about to start, differs in nothing that is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_management_api_that_does_not_answer_is_no_difference() {
+    let stage = stage().await;
+    let service = parcels(&[ParcelMoved::TYPE]);
+    let right = stage.vhost.management_for("parcels");
+    let unknown = stage.vhost.management_for("nobody");
+    let away = Management { url: "http://127.0.0.1:1".to_owned(), vhost: right.vhost.clone() };
+    for silent in [&unknown, &away] {
+        let error = stage.broker.verify(&service, Some(silent)).await.unwrap_err();
+        assert!(matches!(error, messaging::Error::Management(_)), "{error}");
+    }
+
+    stage.vhost.delete_queue("parcels.dead").await;
+    let error = stage.broker.verify(&service, Some(&right)).await.unwrap_err();
+    assert!(matches!(error, messaging::Error::Topology(_)), "{error}");
 }
 
 /// A service may publish its own events and read its own queues, and nothing else.

@@ -13,7 +13,7 @@ use failpoints::{POINTS, Point, Reached};
 use serde::{Serialize, Serializer};
 
 use super::random::Random;
-use crate::{binaries::Profile, services::SERVICES, stack::Options, workspace};
+use crate::{services::SERVICES, stack::Options, workspace};
 
 /// Mails that one process of notifications has in hand at most (its setting MAIL_CONCURRENCY).
 const MAILS_IN_HAND: u64 = 4;
@@ -129,8 +129,8 @@ impl Folders {
     }
 
     /// A stack whose processes can be made to fail.
-    pub(super) fn prepare(&self, mut options: Options) -> Options {
-        options.profile = Profile::Proof;
+    pub(super) fn prepare(&self, options: Options) -> Options {
+        let mut options = options.tested();
         for service in SERVICES {
             options = options.setting(service.name, "FAILPOINTS", self.of(service.name).display());
         }

@@ -95,7 +95,7 @@ async fn what_happens_is_measured_and_what_goes_wrong_is_said() {
 }
 
 fn options(name: &str) -> Options {
-    let mut options = Options::named(name);
+    let mut options = Options::named(name).tested();
     options.program = PathBuf::from(env!("CARGO_BIN_EXE_dev"));
     options
 }

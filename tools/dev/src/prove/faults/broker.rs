@@ -185,8 +185,18 @@ async fn fill(stack: &mut Stack, consumer: &'static str, since: &str, mut seen: 
 /// Takes the broker's disk away. The services stand still while what the tap holds is brought to safety: nothing that it has not heard
 /// may be published. What the other queues hold is lost.
 async fn wipe(world: &mut World<'_>) -> Result<Open> {
+    let all: Vec<_> = world.stack.state.services.iter().map(|running| running.process.clone()).collect();
+    let wiped = wipe_under(world, &all).await;
+    if wiped.is_err() {
+        all.iter().try_for_each(|process| process.signal(Signal::CONT))?;
+    }
+    let (gone, text) = wiped?;
+    Ok(Open::new(gone, text, Undo::RefillAll(now(), all)))
+}
+
+/// The same, under services that are made to stand still.
+async fn wipe_under(world: &mut World<'_>, all: &[Tracked]) -> Result<(u64, String)> {
     let stack = &mut *world.stack;
-    let all: Vec<_> = stack.state.services.iter().map(|running| running.process.clone()).collect();
     all.iter().try_for_each(|process| process.signal(Signal::STOP))?;
     // What they have written is read.
     sleep(Duration::from_secs(1)).await;
@@ -196,16 +206,22 @@ async fn wipe(world: &mut World<'_>) -> Result<Open> {
     let broker = stack.state.rabbitmq.clone().context("the broker is not this stack's own")?;
     private_rabbitmq::wipe(&stack.state).await?;
     let gone = !broker.is_running();
-    let text = format!("the broker's process {} ended and its disk was wiped, with {lost} messages", broker.pid());
-    Ok(Open::new(gone.into(), text, Undo::RefillAll(now(), all)))
+    Ok((
+        gone.into(),
+        format!("the broker's process {} ended and its disk was wiped, with {lost} messages", broker.pid()),
+    ))
 }
 
 async fn refill(stack: &mut Stack, since: &str, stopped: &[Tracked], mut seen: Evidence) -> Result<Evidence> {
-    let started = start_engines(stack).await;
+    let tapped = async {
+        start_engines(stack).await?;
+        witness::tap_first(&stack.engines.rabbitmq, witness::TAP).await
+    };
+    let tapped = tapped.await;
+    // They meet a broker that knows none of them.
     stopped.iter().try_for_each(|process| process.signal(Signal::CONT))?;
-    started?;
+    tapped?;
     stack.import_topology().await?;
-    witness::tap(&stack.engines.rabbitmq, witness::TAP).await?;
     sleep(SETTLED_AFTER).await;
     let mut sent = 0;
     for consumer in CONSUMERS {

@@ -19,7 +19,6 @@ use tokio::task::JoinSet;
 
 use super::{Drill, Variant};
 use crate::{
-    binaries::Profile,
     console,
     engines::Given,
     prove::{customers::Customers, ledger::Ledger, rest, run_folder, witness},
@@ -58,9 +57,8 @@ pub(in crate::prove) async fn hunt(name: &str, engines: &Given, variants: &[Vari
 }
 
 fn options(name: &str, engines: &Given) -> Options {
-    let mut options = Options::named(name);
+    let mut options = Options::named(name).tested();
     options.engines = engines.clone();
-    options.profile = Profile::Proof;
     options.tap = Some(witness::TAP);
     options
 }
