@@ -7,7 +7,7 @@ use anyhow::Result;
 use proof::plan::{Floors, Patience};
 use tokio::time::sleep;
 
-use super::means::{self, Bites};
+use super::means::{self, Bites, Moment};
 use crate::{
     prove::{
         ledger::Ledger,
@@ -21,6 +21,9 @@ use crate::{
 
 /// Everything that is drawn is drawn from this.
 const SEED: u64 = 24;
+
+/// Longer than a service waits for the greeting of a mail server.
+const NO_GREETING: Duration = Duration::from_secs(12);
 
 /// A piece of work, and what is done meanwhile.
 #[derive(Debug)]
@@ -102,7 +105,7 @@ pub(super) const LATE_COMMITS: Drill = Drill {
 
 pub(super) const KILLED_COMMITS: Drill = Drill {
     name: "killed commits",
-    what: "commits that take their time, and processes that are killed meanwhile",
+    what: "transactions that take their time, and processes that are killed meanwhile",
     rest_seconds: 25,
     still_seconds: 8,
     disturbance: Disturbance::KilledCommits,
@@ -209,7 +212,7 @@ impl Drill {
             Disturbance::RefusedCommits => {
                 sleep(Duration::from_millis(300)).await;
                 let began = bites.begin();
-                means::hinder(stack, means::REFUSE).await?;
+                means::hinder(stack, means::REFUSE, Moment::Commit).await?;
                 sleep(Duration::from_secs(5)).await;
                 bites.end(began, "refused_commits", "orders, inventory", means::let_go(stack).await?, 0)?;
             }
@@ -228,18 +231,22 @@ impl Drill {
             Disturbance::SilentMailbox => {
                 sleep(Duration::from_millis(700)).await;
                 let began = bites.begin();
-                let evidence = means::silence_mailbox(stack, Duration::from_secs(4)).await?;
+                let evidence = means::silence_mailbox(stack, NO_GREETING).await?;
                 bites.end(began, "pause", "mailbox", evidence, means::MAILS_IN_HAND)?;
             }
         }
         Ok(())
     }
 
-    /// What is under way when a connection is closed or a process dies is in its commit.
+    /// What is under way when a connection is closed is in its commit; when a process dies, there or before it.
     async fn late_commits(&self, stack: &mut Stack, bites: &mut Bites<'_>) -> Result<()> {
         sleep(Duration::from_millis(300)).await;
         let late = bites.begin();
-        means::hinder(stack, means::DELAY).await?;
+        let moment = match self.disturbance {
+            Disturbance::KilledCommits => Moment::WritingAndCommit,
+            _ => Moment::Commit,
+        };
+        means::hinder(stack, means::DELAY, moment).await?;
         sleep(Duration::from_millis(2_500)).await;
         let began = bites.begin();
         if self.disturbance == Disturbance::LateCommits {

@@ -81,18 +81,33 @@ impl<'a> Bites<'a> {
 /// Some commits fail, for no reason that the service could know.
 pub(super) const REFUSE: &str =
     "if random() < 0.3 then perform nextval('drill_bites'); raise exception 'a drill refuses this commit'; end if;";
-/// Some commits take their time: what they have drawn and locked stays so meanwhile.
+/// Some take their time: what they have drawn and locked stays so meanwhile.
 pub(super) const DELAY: &str = "if random() < 0.4 then perform nextval('drill_bites'); perform pg_sleep(0.6); end if;";
 
-/// Has something happen at the commits of those who write what sagas write: a deferred trigger runs within COMMIT.
-pub(super) async fn hinder(stack: &Stack, what: &str) -> Result<()> {
+/// Where in a transaction something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Within COMMIT: what was committed is, whoever is gone by then.
+    Commit,
+    /// There, and also where something is written: who is gone by then has committed nothing.
+    WritingAndCommit,
+}
+
+/// Has something happen to those who write what sagas write: a deferred trigger runs within COMMIT, another one at once.
+pub(super) async fn hinder(stack: &Stack, what: &str, moment: Moment) -> Result<()> {
+    let writing = match moment {
+        Moment::Commit => "when (false)",
+        Moment::WritingAndCommit => "",
+    };
     for (service, table) in WRITTEN {
         let script = format!(
             "create sequence drill_bites;
              create function drill() returns trigger language plpgsql security definer set search_path = public as
                  $$ begin {what} return null; end $$;
              create constraint trigger drill after insert or update on {table}
-                 deferrable initially deferred for each row execute function drill();"
+                 deferrable initially deferred for each row execute function drill();
+             create trigger drill_writing after insert or update on {table}
+                 for each row {writing} execute function drill();"
         );
         stack.run_sql(service, &script).await?;
     }
@@ -104,7 +119,7 @@ pub(super) async fn let_go(stack: &Stack) -> Result<Evidence> {
     let mut count = 0;
     for (service, table) in WRITTEN {
         let script = format!(
-            "drop trigger drill on {table}; drop function drill();
+            "drop trigger drill on {table}; drop trigger drill_writing on {table}; drop function drill();
              select case when is_called then last_value else 0 end from drill_bites; drop sequence drill_bites;"
         );
         count += stack.run_sql(service, &script).await?.trim().parse::<u64>().context("a number of commits")?;
@@ -153,10 +168,17 @@ pub(super) async fn silence_and_kill_broker(stack: &mut Stack, silence: Duration
     Ok(Evidence { count: (stopped && gone).into(), text })
 }
 
-/// The mail server stands still.
+/// The mail server stands still: until there is a letter about an order to be brought to it, and so long from then on.
 pub(super) async fn silence_mailbox(stack: &Stack, silence: Duration) -> Result<Evidence> {
     let (mailbox, _) = stack.state.backend.clone().context("the mailbox is not this stack's own")?;
     mailbox.signal(Signal::STOP)?;
+    let letters = "select count(*) from notifications where template <> 'verify_email';";
+    for _ in 0..100 {
+        if stack.run_sql("notifications", letters).await?.trim() != "0" {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
     sleep(silence).await;
     let stopped = mailbox.is_stopped();
     mailbox.signal(Signal::CONT)?;
