@@ -144,10 +144,13 @@ async fn make_if_due(outbox: &Outbox, rotate_after: Duration) -> Result<(), KeyE
 }
 
 async fn due(conn: &mut PgConnection, rotate_after: Duration) -> Result<Due, sqlx::Error> {
+    // Not `now()`, when the transaction began: a key that was made while it waited for the lock would be one of the future.
     let keys = sqlx::query!(
         r#"select
-             coalesce(bool_or(active_from <= now() and (not_after is null or not_after > now() + make_interval(secs => $1))), false) as "usable!",
-             coalesce(bool_or(not_after is null and created_at > now() - make_interval(secs => $2)), false) as "young!"
+             coalesce(bool_or(active_from <= statement_timestamp()
+                 and (not_after is null or not_after > statement_timestamp() + make_interval(secs => $1))), false) as "usable!",
+             coalesce(bool_or(not_after is null and created_at > statement_timestamp() - make_interval(secs => $2)), false)
+                 as "young!"
            from signing_keys"#,
         TOKEN_LIFETIME.as_secs_f64(),
         rotate_after.as_secs_f64(),

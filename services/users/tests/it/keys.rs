@@ -47,6 +47,31 @@ async fn replicas_that_start_together_share_one_key() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_made_while_a_replica_waited_for_its_turn_is_the_key() {
+    let app = TestApp::start().await;
+    let stage = app.stage.clone();
+    stage.execute("update signing_keys set active_from = now() + interval '1 hour'").await;
+    let mut other = stage.database.pool.begin().await.unwrap();
+    sqlx::query("lock table signing_keys in share row exclusive mode").execute(&mut *other).await.unwrap();
+
+    let makes_one = async {
+        testkit::eventually("the replica waits", async || {
+            let waiting = "select count(*) from pg_locks where not granted and relation = 'signing_keys'::regclass";
+            sqlx::query_scalar::<_, i64>(waiting).fetch_one(&stage.database.pool).await.unwrap() == 1
+        })
+        .await;
+        sqlx::query("update signing_keys set active_from = clock_timestamp()").execute(&mut *other).await.unwrap();
+        other.commit().await.unwrap();
+    };
+    let (late, ()) = tokio::join!(App::build(stage.config(&[])), makes_one);
+    let late = TestApp::run(stage.clone(), late.unwrap());
+    assert_eq!(published(&late).await.len(), 1);
+    for app in [app, late] {
+        app.close().await;
+    }
+}
+
+#[tokio::test]
 async fn an_old_key_is_followed_by_one_that_is_published_before_it_signs() {
     let app = TestApp::start().await;
     app.registered("ada@example.org").await;
