@@ -135,7 +135,9 @@ fn episode(random: &mut Random, deck: &mut Deck<'_>, left: u32) -> Episode {
         }
         Shape::Storm => {
             for number in 1..u64::from(STORM.min(left)) {
-                let Some(next) = deck.next(random, is_short) else { break };
+                let possible =
+                    |kind| is_short(kind) && faults.iter().all(|before| !leaves_nothing_for(before.kind, kind));
+                let Some(next) = deck.next(random, possible) else { break };
                 let mut next = fault(random, next, number * STORM_EVERY_MS);
                 next.for_ms = 0;
                 faults.push(next);
@@ -149,6 +151,18 @@ fn episode(random: &mut Random, deck: &mut Deck<'_>, left: u32) -> Episode {
 /// Over at once, or can be.
 fn is_short(kind: Kind) -> bool {
     kind.about().lasts_ms.0 == 0 && kind != Kind::WipeBroker
+}
+
+/// Whether the first ends the engine that the second is done with: in a storm it is not back by then.
+fn leaves_nothing_for(first: Kind, second: Kind) -> bool {
+    let ends_broker = matches!(first, Kind::StopBroker | Kind::KillBroker);
+    let ends_database = matches!(first, Kind::CrashDatabase | Kind::KillDatabase);
+    match second.about().ground {
+        Ground::Broker | Ground::Cluster => ends_broker,
+        Ground::Database => ends_database,
+        Ground::Messages => ends_broker || ends_database,
+        _ => false,
+    }
 }
 
 /// Of another ground: two on the same would be one that is seen twice, and where an engine stands still, nothing lies between it and others.
@@ -219,6 +233,19 @@ mod tests {
         for episode in drawn(4, 300).iter().filter(|episode| episode.shape == Shape::Overlapping) {
             let [first, second] = episode.faults.as_slice() else { panic!("{episode:?}") };
             assert_ne!(first.kind.about().ground, second.kind.about().ground);
+        }
+    }
+
+    #[test]
+    fn nothing_is_done_in_a_storm_with_an_engine_that_has_ended() {
+        let is_storm = |episode: &Episode| episode.shape == Shape::Storm;
+        let storms: Vec<_> = (0..20).flat_map(|seed| drawn(seed, 200)).filter(is_storm).collect();
+        assert!(storms.len() > 50, "{}", storms.len());
+        for storm in storms {
+            let kinds: Vec<_> = storm.faults.iter().map(|fault| fault.kind).collect();
+            let ended = kinds.iter().position(|kind| *kind == Kind::KillBroker).unwrap_or(kinds.len());
+            let needs_broker = |kind: &Kind| matches!(kind, Kind::CloseConnections | Kind::Poison | Kind::StopBroker);
+            assert!(!kinds.iter().skip(ended + 1).any(needs_broker), "{kinds:?}");
         }
     }
 
