@@ -33,7 +33,7 @@ pub use handler::Handler;
 pub use health::Check;
 pub use journal::Replay;
 pub use logs::Logs;
-pub use outbox::{Outbox, Retention};
+pub use outbox::{Backlog, Outbox, Retention};
 pub use relay::{Progress, Relay, RelayOptions};
 pub use retry::RetryPolicy;
 pub use transaction::OutboxTransaction;

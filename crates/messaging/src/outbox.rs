@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU16, Ordering},
     },
     time::Duration,
@@ -35,6 +35,22 @@ pub(crate) struct Shared {
     pub(crate) wake: Wake,
     /// Rung when a transaction that enqueued a job commits.
     pub(crate) jobs: Notify,
+    /// As the last [`Outbox::measure`] saw it.
+    backlog: Mutex<Backlog>,
+}
+
+/// What waits for the broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Age of the oldest event that nobody has heard.
+    pub oldest: Duration,
+    /// Events that nobody has heard, counted up to [`Backlog::COUNTED`].
+    pub pending: u32,
+}
+
+impl Backlog {
+    /// No more than that is counted: a long outage must not make it the slowest query.
+    pub const COUNTED: u32 = 10_000;
 }
 
 /// How long things are kept. Whole days for what is partitioned.
@@ -67,8 +83,14 @@ impl Outbox {
 
     /// As [`Outbox::new`], with other retention.
     pub fn with_retention(pool: PgPool, producer: &'static str, retention: Retention) -> Self {
-        let shared =
-            Shared { producer, retention, health: Health::default(), wake: Wake::default(), jobs: Notify::new() };
+        let shared = Shared {
+            producer,
+            retention,
+            health: Health::default(),
+            wake: Wake::default(),
+            jobs: Notify::new(),
+            backlog: Mutex::default(),
+        };
         Self { pool, shared: Arc::new(shared) }
     }
 
@@ -114,6 +136,16 @@ impl Outbox {
         });
         let tx = begun.await.map_err(|_| sqlx::Error::WorkerCrashed)??;
         Ok(OutboxTransaction::new(tx, self.clone()))
+    }
+
+    /// What waits for the broker, as it was when that was last measured; nothing, before that. Whoever takes requests that announce something
+    /// can stop in time, so that an outbox that nobody empties does not grow without bound.
+    pub fn backlog(&self) -> Backlog {
+        *self.shared.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_backlog(&self, backlog: Backlog) {
+        *self.shared.backlog.lock().unwrap_or_else(PoisonError::into_inner) = backlog;
     }
 
     /// How the relay, the consumers and the workers on this outbox are, and what is wrong.

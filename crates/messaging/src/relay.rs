@@ -1,38 +1,36 @@
 //! Moves committed events from the outbox to the broker: in order per key, with any number of relays.
 //!
-//! A relay works the lanes it holds on lease. It reads a window, publishes at most one unsettled event of each key at a time, waits for every
-//! confirm, and then settles in one statement. No transaction is open while it talks to the broker. It never remembers how far it got:
-//! an event with a lower position can commit later, so every window is read anew.
+//! A relay works the lanes it holds on lease. It reads a window, publishes at most one unanswered event of each key at a time, waits for every
+//! confirm, and then settles in one statement, while the next ones are with the broker. No transaction is open while it talks to the broker. It
+//! never remembers how far it got: an event with a lower position can commit later, so every read begins at the oldest, less what is in hand.
 
+mod answered;
 mod hold;
 mod housekeeping;
 mod lanes;
+mod round;
 mod schedule;
 mod wake;
 mod window;
 
 use std::{sync::Arc, time::Duration};
 
-use failpoints::{hit, without};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, debug, warn};
+use tracing::{debug, warn};
 
 use crate::{
-    Broker, Envelope, Error, Outbox,
-    context::spans,
+    Broker, Error, Outbox,
     error::{Verdict, database_verdict},
     meters,
-    publisher::{CONFIRM_DEADLINE, Publisher, Route},
-    relay::{lanes::Lanes, window::Window},
+    publisher::CONFIRM_DEADLINE,
+    relay::{lanes::Lanes, round::Channels, window::Window},
     retry::RECONNECT,
-    topology::EVENTS_EXCHANGE,
 };
 
 /// How the relay works. The defaults suit production.
 #[derive(Clone, Copy, Debug)]
 pub struct RelayOptions {
-    /// How many events one window holds at most.
+    /// How many events are read at once; up to twice as many are in hand.
     pub window: u16,
     /// How long a lane stays with a relay that has gone silent.
     pub lease: Duration,
@@ -47,7 +45,7 @@ pub struct RelayOptions {
 impl Default for RelayOptions {
     fn default() -> Self {
         Self {
-            window: 512,
+            window: 1024,
             lease: Duration::from_secs(15),
             confirm_deadline: CONFIRM_DEADLINE,
             poll: Duration::from_secs(1),
@@ -124,12 +122,17 @@ impl Relay {
     pub async fn run_once(&self) -> Result<Progress, Error> {
         self.lanes.refresh(&self.outbox.pool).await?;
         self.promote_due().await?;
-        let publisher = Publisher::open(&self.broker, self.options.confirm_deadline).await?;
-        self.publish_window(&publisher).await
+        let channels = Channels::open(&self.broker, self.options.confirm_deadline).await?;
+        let mut window = Window::default();
+        let mut progress = self.round(&channels, &mut window).await?;
+        progress += self.settle(&mut window).await?;
+        progress.left += window.unsent();
+        self.lanes.release_surplus(&self.outbox.pool).await?;
+        Ok(progress)
     }
 
     async fn pump(&self, stop: &CancellationToken) -> Result<(), Error> {
-        let mut publisher: Option<Publisher> = None;
+        let (mut channels, mut window) = (None, Window::default());
         let mut failures = 0_u32;
         // What was committed before `stop` is still sent, if that takes no longer.
         let at_the_latest = async {
@@ -142,24 +145,24 @@ impl Relay {
             let stopping = stop.is_cancelled();
             // Interest is registered before looking, so that what commits in between rings.
             let rung = self.outbox.shared.wake.local.notified();
-            let wait = match self.look(&mut publisher, at_the_latest.as_mut()).await {
+            let wait = match self.look(&mut channels, &mut window, at_the_latest.as_mut()).await {
                 Ok(Some(progress)) => {
                     failures = 0;
                     self.outbox.shared.health.set("relay", Ok(format!("holds {} of 16 lanes", self.lanes.count())));
-                    if progress.published > 0 {
+                    if window.is_in_hand() {
                         too_late = futures_util::FutureExt::now_or_never(at_the_latest.as_mut()).is_some();
                         continue;
                     }
                     if progress.held > 0 {
                         // A quorum queue that was full tells a channel only when it has shrunk, not when its limit is lifted; a new
                         // channel asks anew.
-                        publisher = None;
+                        channels = None;
                     }
                     self.options.poll
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    publisher = None;
+                    channels = None;
                     if matches!(error, Error::Unconfirmed(_)) {
                         self.broker.publish_elsewhere();
                     }
@@ -180,74 +183,34 @@ impl Relay {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+        // Sent and answered, and there was no further round.
+        if let Err(error) = self.settle(&mut window).await {
+            debug!(%error, "what was sent last is not settled and will be sent again");
+        }
         Ok(())
     }
 
-    /// One window, on a channel that is opened when needed. None when it becomes too late while waiting for the broker.
+    /// One round, on channels that are opened when needed. None when it becomes too late while waiting for the broker.
     async fn look(
         &self,
-        publisher: &mut Option<Publisher>,
+        channels: &mut Option<Channels>,
+        window: &mut Window,
         too_late: impl Future<Output = ()>,
     ) -> Result<Option<Progress>, Error> {
-        if publisher.as_ref().is_some_and(|publisher| !publisher.usable()) {
-            *publisher = None;
+        if channels.as_ref().is_some_and(|channels| !channels.usable()) {
+            *channels = None;
         }
-        let publisher = match publisher {
-            Some(publisher) => publisher,
+        let channels = match channels {
+            Some(channels) => channels,
             None => {
                 let opened = tokio::select! {
                     () = too_late => return Ok(None),
-                    opened = Publisher::open(&self.broker, self.options.confirm_deadline) => opened?,
+                    opened = Channels::open(&self.broker, self.options.confirm_deadline) => opened?,
                 };
-                publisher.insert(opened)
+                channels.insert(opened)
             }
         };
-        self.publish_window(publisher).await.map(Some)
-    }
-
-    /// Reads a window, publishes it and settles it.
-    async fn publish_window(&self, publisher: &Publisher) -> Result<Progress, Error> {
-        let Some(lease) = self.lanes.lease() else { return Ok(Progress::default()) };
-        let mut window = Window::read(&self.outbox, &lease, self.options.window).await?;
-        if window.is_empty() {
-            self.lanes.release_surplus(&self.outbox.pool).await?;
-            return Ok(Progress::default());
-        }
-        if without("settle-after-confirm") {
-            return window.settle_unsent(&self.outbox, &lease, publisher).await;
-        }
-        hit("relay.after_read").await.map_err(sqlx::Error::Io)?;
-        let span = spans::send(EVENTS_EXCHANGE, &self.broker.publishing_to(), window.envelopes());
-        let sent = async {
-            // While something is answered, continue with the next event of each key; but not for so long that keys outside wait.
-            let until = (Instant::now() + Duration::from_millis(20)).min(lease.deadline);
-            loop {
-                let wave = window.next_wave();
-                if wave.is_empty() {
-                    break;
-                }
-                let answers = publisher.publish_window(Route::Subscribers, &wave).await?;
-                window.answer(&answers);
-                if Instant::now() >= until {
-                    break;
-                }
-            }
-            hit("relay.before_settle").await.map_err(sqlx::Error::Io)?;
-            let progress = window.settle(&self.outbox, &lease).await?;
-            hit("relay.after_settle").await.map_err(sqlx::Error::Io)?;
-            self.lanes.release_surplus(&self.outbox.pool).await?;
-            Ok(progress)
-        };
-        let sent = sent.instrument(span.clone()).await;
-        match &sent {
-            Ok(Progress { held: 0, .. }) => {}
-            Ok(Progress { held, .. }) => {
-                spans::fail(&span, "refused", "the broker refused or could not route some of it");
-                span.record("postrider.held", i64::try_from(*held).unwrap_or(i64::MAX));
-            }
-            Err(error) => spans::fail(&span, Error::kind(error), &error.to_string()),
-        }
-        sent
+        self.round(channels, window).await.map(Some)
     }
 }
 
@@ -280,24 +243,10 @@ pub(crate) async fn every<F: Future<Output = Result<(), sqlx::Error>>>(
     }
 }
 
-impl Window {
-    /// What a relay does that does not wait for the broker.
-    async fn settle_unsent(
-        mut self,
-        outbox: &Outbox,
-        lease: &lanes::Lease,
-        publisher: &Publisher,
-    ) -> Result<Progress, Error> {
-        let mut sent = Vec::new();
-        while !self.next_wave().is_empty() {
-            sent.extend(self.answer_unasked());
-        }
-        let progress = self.settle(outbox, lease).await?;
-        publisher.publish_window(Route::Subscribers, &sent.iter().collect::<Vec<_>>()).await?;
-        Ok(progress)
-    }
-
-    fn envelopes(&self) -> impl Iterator<Item = &Envelope> {
-        self.events().map(|event| &event.outgoing.envelope)
+impl std::ops::AddAssign for Progress {
+    fn add_assign(&mut self, more: Self) {
+        self.published += more.published;
+        self.held += more.held;
+        self.left += more.left;
     }
 }

@@ -8,7 +8,7 @@ mod replay;
 mod run;
 mod topology;
 
-pub use options::{Command, JwksOption, Options};
+pub use options::{BacklogOptions, Command, Connections, Contradiction, JwksOption, Options};
 pub use parts::Process;
 pub use replay::Replay;
 pub use run::main;

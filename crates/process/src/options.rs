@@ -1,9 +1,11 @@
 //! The settings and commands that every service has.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, time::Duration};
 
-use clap::{Args, FromArgMatches as _, Subcommand};
+use clap::{Args, FromArgMatches as _, Subcommand, value_parser};
+use messaging::Backlog;
 use secrecy::SecretString;
+use thiserror::Error;
 
 use crate::Replay;
 
@@ -28,6 +30,14 @@ pub struct Options {
     #[arg(long, env, value_name = "LINES", default_value_t = 4096)]
     pub access_log_buffer: u16,
 
+    /// Connections to the database, for each purpose its own
+    #[command(flatten)]
+    pub connections: Connections,
+
+    /// When no more changes are taken
+    #[command(flatten)]
+    pub backlog: BacklogOptions,
+
     /// Where to listen, and the limits of requests
     #[command(flatten)]
     pub http: web::HttpOptions,
@@ -35,6 +45,79 @@ pub struct Options {
     /// Logs, traces, metrics
     #[command(flatten)]
     pub telemetry: telemetry::Options,
+}
+
+/// How many connections to the database a process may have for each purpose. They are separate, so that a rush in one place starves no other:
+/// events leave and come in while more requests come than can be answered. What a service does beside that has one or two of its own.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connections to the database")]
+pub struct Connections {
+    /// For requests
+    #[arg(long = "http-connections", env = "DATABASE_HTTP_CONNECTIONS", value_name = "COUNT", default_value_t = 8, value_parser = value_parser!(u16).range(1..))]
+    pub http: u16,
+
+    /// For sending events
+    #[arg(long = "relay-connections", env = "DATABASE_RELAY_CONNECTIONS", value_name = "COUNT", default_value_t = 6, value_parser = value_parser!(u16).range(2..))]
+    pub relay: u16,
+
+    /// For handling events
+    #[arg(long = "consumer-connections", env = "DATABASE_CONSUMER_CONNECTIONS", value_name = "COUNT", default_value_t = 6, value_parser = value_parser!(u16).range(2..))]
+    pub consumer: u16,
+
+    /// For each kind of work outside of the database, such as sending mails
+    #[arg(long = "worker-connections", env = "DATABASE_WORKER_CONNECTIONS", value_name = "COUNT", default_value_t = 6, value_parser = value_parser!(u16).range(2..))]
+    pub worker: u16,
+}
+
+/// When changes are refused because the events of earlier ones do not leave. Both limits have to be passed: a single event that nobody hears
+/// may be old and is no reason to take no more orders, and a thousand that leave within a second are none either.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Backlog of events")]
+pub struct BacklogOptions {
+    /// Age of the oldest event that has not left, from which on changes are refused with 503
+    #[arg(long, env = "OUTBOX_MAX_AGE_SECONDS", value_name = "SECONDS", default_value_t = 600, value_parser = value_parser!(u32).range(1..))]
+    pub outbox_max_age_seconds: u32,
+
+    /// Events that have not left, from which on their age counts
+    #[arg(long, env = "OUTBOX_MAX_PENDING", value_name = "COUNT", default_value_t = Backlog::COUNTED, value_parser = value_parser!(u32).range(1..=i64::from(Backlog::COUNTED)))]
+    pub outbox_max_pending: u32,
+}
+
+impl BacklogOptions {
+    /// Whether this is too much.
+    pub(crate) fn is_exceeded_by(&self, backlog: Backlog) -> bool {
+        let max_age = Duration::from_secs(self.outbox_max_age_seconds.into());
+        backlog.oldest >= max_age && backlog.pending >= self.outbox_max_pending
+    }
+}
+
+/// Settings that do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Contradiction {
+    /// Requests would wait for a connection behind the limit, where nobody refuses them.
+    #[error(
+        "HTTP_ROUTE_PLACES is {places}, but requests have {connections} connections to the database: raise DATABASE_HTTP_CONNECTIONS, or lower the limit"
+    )]
+    MorePlacesThanConnections {
+        /// Requests of one route that would be worked on at once.
+        places: u16,
+        /// Connections that there are for all of them.
+        connections: u16,
+    },
+}
+
+impl Options {
+    /// How many requests of one route may be worked on at once: as was set, or three quarters of the connections that there are for requests.
+    pub(crate) fn route_places(&self) -> Result<u16, Contradiction> {
+        let connections = self.connections.http;
+        match self.http.route_places {
+            None => Ok((connections - connections / 4).max(1)),
+            Some(places) if places > connections => {
+                Err(Contradiction::MorePlacesThanConnections { places, connections })
+            }
+            Some(places) => Ok(places),
+        }
+    }
 }
 
 /// For services that are asked by people: whose signatures they believe.
@@ -126,6 +209,35 @@ mod tests {
         assert_eq!(parse(&["--version"]).unwrap_err().kind(), ErrorKind::DisplayVersion);
         assert_eq!(parse(&["sreve"]).unwrap_err().kind(), ErrorKind::InvalidSubcommand);
         assert!(parse(&[&NEEDED[..], &["--listen=8099"]].concat()).is_err());
+    }
+
+    fn options(more: &[&str]) -> Options {
+        match parse(&[&NEEDED, more].concat()) {
+            Ok(Command::Serve(config)) => config.process,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_rush_for_one_route_leaves_connections_to_the_others() {
+        assert_eq!(options(&[]).route_places(), Ok(6));
+        assert_eq!(options(&["--http-connections=1"]).route_places(), Ok(1));
+        assert_eq!(options(&["--route-places=0"]).route_places(), Ok(0));
+        let contradiction = Contradiction::MorePlacesThanConnections { places: 9, connections: 8 };
+        assert_eq!(options(&["--route-places=9"]).route_places(), Err(contradiction));
+    }
+
+    #[test]
+    fn a_backlog_is_too_large_when_it_is_old_and_many() {
+        let options = options(&["--outbox-max-age-seconds=60", "--outbox-max-pending=100"]).backlog;
+        let exceeded =
+            |seconds, pending| options.is_exceeded_by(Backlog { oldest: Duration::from_secs(seconds), pending });
+        assert!(!exceeded(59, 10_000), "they leave");
+        assert!(!exceeded(3600, 99), "a few that are held");
+        assert!(exceeded(60, 100));
+        for wrong in ["--outbox-max-age-seconds=0", "--outbox-max-pending=10001", "--relay-connections=0"] {
+            assert!(parse(&[&NEEDED[..], &[wrong]].concat()).is_err(), "{wrong} was accepted");
+        }
     }
 
     #[test]

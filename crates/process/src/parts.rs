@@ -21,12 +21,10 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use web::{BoundServer, HttpOptions, Readiness, Server};
 
-use crate::{Options, access_log, pools};
+use crate::{BacklogOptions, Options, access_log, pools};
 
-/// The relay's own connections: it must not wait behind requests, nor they behind it.
-const RELAY_CONNECTIONS: u32 = 6;
 /// Asks for `/readyz` only, so that a rush of requests does not make the process look dead.
-const HEALTH_CONNECTIONS: u32 = 2;
+const HEALTH_CONNECTIONS: u16 = 2;
 /// How often idempotency keys are looked at whose time is over.
 const IDEMPOTENCY_PERIOD: Duration = Duration::from_secs(60);
 
@@ -40,6 +38,11 @@ pub struct Process {
     /// The sizes of the pools, as long as the process is there.
     pub(crate) measured: Mutex<Vec<AtScrape>>,
     database_url: SecretString,
+    /// Requests of one route that are worked on at once.
+    route_places: u16,
+    backlog: BacklogOptions,
+    /// Changes that announce nothing.
+    quiet: &'static [&'static str],
 }
 
 /// What every process has: a database, a broker, and events between them.
@@ -66,11 +69,12 @@ impl Process {
     /// A process with a relay and nothing else. Nothing has to be reachable yet. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When `DATABASE_URL` or `AMQP_URL` is no URL.
+    /// When `DATABASE_URL` or `AMQP_URL` is no URL, or there is a [`Contradiction`](crate::Contradiction).
     pub fn new(name: &'static str, options: &Options) -> anyhow::Result<Self> {
         // Fails only if there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let pool = pool(&options.database_url, &format!("{name} relay"), RELAY_CONNECTIONS)?;
+        let route_places = options.route_places()?;
+        let pool = pool(&options.database_url, &format!("{name} relay"), options.connections.relay)?;
         name_database(&pool);
         let measured = Mutex::new(vec![pools::measure("relay", &pool)]);
         let outbox = Outbox::new(pool, name);
@@ -102,6 +106,9 @@ impl Process {
             stop: CancellationToken::new(),
             measured,
             database_url: options.database_url.clone(),
+            route_places,
+            backlog: options.backlog.clone(),
+            quiet: &[],
         })
     }
 
@@ -143,7 +150,7 @@ impl Process {
     ///
     /// # Errors
     /// When `DATABASE_URL` is no URL.
-    pub fn pool(&self, purpose: &str, max_connections: u32) -> anyhow::Result<PgPool> {
+    pub fn pool(&self, purpose: &str, max_connections: u16) -> anyhow::Result<PgPool> {
         let pool = pool(&self.database_url, &format!("{} {purpose}", self.core.name), max_connections)?;
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).push(pools::measure(purpose, &pool));
         Ok(pool)
@@ -153,7 +160,7 @@ impl Process {
     ///
     /// # Errors
     /// When `DATABASE_URL` is no URL.
-    pub fn outbox(&self, purpose: &str, max_connections: u32) -> anyhow::Result<Outbox> {
+    pub fn outbox(&self, purpose: &str, max_connections: u16) -> anyhow::Result<Outbox> {
         Ok(self.core.outbox.on(self.pool(purpose, max_connections)?))
     }
 
@@ -202,20 +209,33 @@ impl Process {
         self.at_end.push(Box::pin(last));
     }
 
-    /// Takes the port and will serve the routes. To the checks in `readiness` come the database's and messaging's. Every request becomes a
-    /// line of the access log.
+    /// Names the changes that announce nothing, such as `POST /sessions`: they are taken also while events do not leave.
+    #[must_use]
+    pub fn quiet(mut self, routes: &'static [&'static str]) -> Self {
+        self.quiet = routes;
+        self
+    }
+
+    /// Takes the port and will serve the routes. To the checks in `readiness` come the database's and messaging's. Every request that is let in
+    /// becomes a line of the access log. Changes are not let in while the events of earlier ones do not leave.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or a [quiet](Process::quiet) route is not documented.
     pub fn serve(
         &mut self,
-        options: HttpOptions,
+        mut options: HttpOptions,
         openapi: OpenApi,
         readiness: Readiness,
         routes: impl Fn(&mut ServiceConfig) + Send + Sync + 'static,
     ) -> anyhow::Result<()> {
         let readiness = self.readiness(readiness)?;
-        let mut server = Server::new(self.core.name, options).openapi(openapi).readiness(readiness).routes(routes);
+        options.route_places = Some(self.route_places);
+        let (outbox, backlog) = (self.core.outbox.clone(), self.backlog.clone());
+        let mut server = Server::new(self.core.name, options)
+            .openapi(openapi)
+            .readiness(readiness)
+            .routes(routes)
+            .hold_changes(move || backlog.is_exceeded_by(outbox.backlog()), self.quiet);
         if let Some(logs) = &self.core.logs {
             server = server.observe(access_log::observer(logs.clone()));
         }
@@ -286,6 +306,6 @@ fn name_database(pool: &PgPool) {
     });
 }
 
-fn pool(url: &SecretString, name: &str, max_connections: u32) -> anyhow::Result<PgPool> {
-    messaging::pool::connect_lazy(url.expose_secret(), name, max_connections).context("DATABASE_URL")
+fn pool(url: &SecretString, name: &str, max_connections: u16) -> anyhow::Result<PgPool> {
+    messaging::pool::connect_lazy(url.expose_secret(), name, max_connections.into()).context("DATABASE_URL")
 }

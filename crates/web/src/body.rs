@@ -13,9 +13,9 @@ use actix_web::{
     dev::{Payload, ServiceRequest},
     error::PayloadError,
     http::{StatusCode, header},
-    web::Bytes,
+    web::{Bytes, BytesMut},
 };
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, Sleep};
 
 use crate::{HttpOptions, Problem};
@@ -34,6 +34,22 @@ pub(crate) fn limit(request: &mut ServiceRequest, options: &HttpOptions) -> Resu
         Payload::None => {}
         payload => request.set_payload(Payload::Stream { payload: Box::pin(Limited::new(payload, options)) }),
     }
+    Ok(())
+}
+
+/// Waits for the whole body, so that a client that is slow to send keeps nobody else out meanwhile. Handlers find it there.
+pub(crate) async fn receive(request: &mut ServiceRequest, options: &HttpOptions) -> Result<(), Problem> {
+    let mut payload = match request.take_payload() {
+        Payload::None => return Ok(()),
+        payload => payload,
+    };
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| problem(&error, Some(options.max_body_bytes)))?;
+        whole.extend_from_slice(&chunk);
+    }
+    let whole = stream::iter([Ok(whole.freeze())]);
+    request.set_payload(Payload::Stream { payload: Box::pin(whole) });
     Ok(())
 }
 
@@ -119,8 +135,6 @@ impl Stream for Limited {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::StreamExt as _;
-
     use super::*;
 
     #[test]
@@ -139,7 +153,7 @@ mod tests {
     /// A client that sends one byte a second never pauses for long, and would hold its connection for an hour.
     #[tokio::test(start_paused = true)]
     async fn a_body_that_trickles_is_given_up_long_before_its_end() {
-        let trickle = futures_util::stream::unfold((), |()| async {
+        let trickle = stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Some((Ok(Bytes::from_static(b"x")), ()))
         });

@@ -19,7 +19,7 @@ use actix_web::{
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
-    web::Bytes,
+    web::{Bytes, Data},
 };
 use futures_util::FutureExt as _;
 use opentelemetry::{
@@ -30,7 +30,9 @@ use opentelemetry::{
 use tracing::{Instrument as _, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::{Problem, body, connection::Connection, observer::Observation, route::Route, server::Shared};
+use crate::{
+    Problem, admission::Place, body, connection::Connection, observer::Observation, route::Route, server::Shared,
+};
 
 /// Help texts for the metrics of this crate.
 pub(crate) fn describe_metrics() {
@@ -69,11 +71,12 @@ pub(crate) async fn exchange(
 async fn answer(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-    exchange: Exchange,
+    mut exchange: Exchange,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let outcome = match exchange.admit(&mut request) {
+    let outcome = match exchange.admit(&mut request).await {
         Err(problem) => Ok(request.into_response(problem.error_response())),
-        Ok(()) => match AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await {
+        // The place is held until the handler has answered; while the answer goes to a client that takes its time, nothing else waits for it.
+        Ok(_place) => match AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await {
             Ok(outcome) => outcome.map(ServiceResponse::map_into_boxed_body),
             // The panic hook has logged it, with the ids of this request.
             Err(_panic) => Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into()),
@@ -103,27 +106,36 @@ struct Exchange {
     /// Of the answer's body.
     sent_bytes: u64,
     observation: Option<Observation>,
+    /// It was not let in. That is counted, and no more: a rush of requests must not become one of lines.
+    refused: bool,
 }
 
 impl Exchange {
     fn begin(route: Route, span: &Span, connection: Option<Arc<Connection>>, observation: Option<Observation>) -> Self {
         metrics::gauge!("http_server_active_requests").increment(1.0);
         let (span, started) = (span.clone(), Instant::now());
-        Self { route, span, connection, started, status: None, sent_bytes: 0, observation }
+        Self { route, span, connection, started, status: None, sent_bytes: 0, observation, refused: false }
     }
 
-    /// Refuses what is over a limit before a handler sees it.
-    fn admit(&self, request: &mut ServiceRequest) -> Result<(), Problem> {
+    /// Refuses what is over a limit before a handler sees it; what is let in has a place, if its route has a limit.
+    async fn admit(&mut self, request: &mut ServiceRequest) -> Result<Option<Place>, Problem> {
         if self.connection.as_ref().is_some_and(|connection| !connection.begin()) {
             return Err(Problem::of_status(StatusCode::REQUEST_TIMEOUT));
         }
-        let Some(options) = Shared::of(request.request()).map(|shared| shared.options.clone()) else {
-            return Ok(());
+        let Some(shared) = request.app_data::<Data<Shared>>().cloned() else {
+            return Ok(None);
         };
-        if head_bytes(request) > options.max_head_bytes {
+        if head_bytes(request) > shared.options.max_head_bytes {
             return Err(Problem::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
         }
-        body::limit(request, &options)
+        body::limit(request, &shared.options)?;
+        if !shared.admission.concerns(&self.route) {
+            return Ok(None);
+        }
+        body::receive(request, &shared.options).await?;
+        let entered = shared.admission.enter(&self.route).await;
+        self.refused = entered.is_err();
+        entered
     }
 
     fn finish(mut self, response: HttpResponse) -> HttpResponse {
@@ -155,12 +167,12 @@ impl Drop for Exchange {
         let Route { method, .. } = self.route;
         let route = self.route.label().to_owned();
         metrics::gauge!("http_server_active_requests").decrement(1.0);
-        let observation = self.observation.take();
+        let observation = self.observation.take().filter(|_| !self.refused);
         self.span.in_scope(|| {
             if let Some(observation) = observation {
                 observation.finish(&self.route, status, duration, self.sent_bytes);
             }
-            if self.route.is_operations() {
+            if self.route.is_operations() || self.refused {
                 tracing::debug!(method, route, status, seconds, "answered");
             } else {
                 tracing::info!(method, route, status, seconds, "answered");

@@ -9,16 +9,16 @@ use actix_web::{
     web::{Data, ServiceConfig, get, resource},
 };
 use utoipa::{
-    Modify, OpenApi as _,
+    Modify, OpenApi as _, PartialSchema as _,
     openapi::{
-        OpenApi, PathItem, RefOr,
+        ContentBuilder, Header, OpenApi, PathItem, Ref, RefOr, ResponseBuilder,
         path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::{health, server::Shared};
+use crate::{admission, health, problem, server::Shared};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -38,13 +38,47 @@ impl Modify for Bearer {
     }
 }
 
-pub(crate) fn complete(openapi: OpenApi) -> OpenApi {
+pub(crate) fn complete(mut openapi: OpenApi) -> OpenApi {
+    operations(&mut openapi).for_each(can_be_refused);
     let mut openapi = openapi.merge_from(Common::openapi());
-    for item in openapi.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
-        operations.into_iter().flatten().for_each(name_parameters_once);
-    }
+    operations(&mut openapi).for_each(name_parameters_once);
     openapi
+}
+
+fn operations(openapi: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
+    openapi.paths.paths.values_mut().flat_map(|item| {
+        [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
+    })
+}
+
+/// Every route of a service has a limit ([`crate::admission`]). What a service says of its own about 503 stays.
+fn can_be_refused(operation: &mut Operation) {
+    let problem = Ref::from_schema_name("Problem");
+    let example: serde_json::Value = serde_json::from_str(&admission::overloaded().to_json()).unwrap_or_default();
+    let content = ContentBuilder::new().schema(Some(problem)).example(Some(example)).build();
+    let mut retry_after = Header::new(String::schema());
+    retry_after.description = Some("After how many seconds to come back".to_owned());
+    let refused = ResponseBuilder::new()
+        .description("There are too many requests, or something that is needed does not answer")
+        .header("Retry-After", retry_after)
+        .content(problem::CONTENT_TYPE, content);
+    operation.responses.responses.entry("503".to_owned()).or_insert_with(|| RefOr::T(refused.build()));
+}
+
+/// Method and pattern of everything that is documented.
+pub(crate) fn routes(openapi: &OpenApi) -> Vec<(&'static str, String)> {
+    let methods = |(path, item): (&String, &PathItem)| {
+        let all = [
+            ("GET", item.get.is_some()),
+            ("POST", item.post.is_some()),
+            ("PUT", item.put.is_some()),
+            ("PATCH", item.patch.is_some()),
+            ("DELETE", item.delete.is_some()),
+        ];
+        let there = all.into_iter().filter(|(_, there)| *there);
+        there.map(|(method, _)| (method, path.clone())).collect::<Vec<_>>()
+    };
+    openapi.paths.paths.iter().flat_map(methods).collect()
 }
 
 /// A parameter that is described by hand and also found in the handler's arguments is listed twice, which is not valid (OpenAPI 3.1, operation

@@ -41,6 +41,19 @@ pub struct HttpOptions {
     #[arg(long, env = "HTTP_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = defaults::MAX_CONNECTIONS)]
     pub max_connections: usize,
 
+    /// Requests of one route that are worked on at once. 0: no limit. Not given: three quarters of the connections that the routes have to the
+    /// database, so that a rush for one route leaves some to the others
+    #[arg(long, env = "HTTP_ROUTE_PLACES", value_name = "COUNT")]
+    pub route_places: Option<u16>,
+
+    /// Requests of one route that wait for a place, at most; further ones are answered with 503 at once
+    #[arg(long, env = "HTTP_ROUTE_WAITING", value_name = "COUNT", default_value_t = defaults::ROUTE_WAITING)]
+    pub route_waiting: u16,
+
+    /// Time that a request waits for a place; then 503. Much less than people wait for an answer: the work itself takes time, too
+    #[arg(long = "route-wait-seconds", env = "HTTP_ROUTE_WAIT_SECONDS", value_name = "SECONDS", value_parser = seconds, default_value = "0.25")]
+    pub route_wait: Duration,
+
     /// Time for requests in flight to finish when the server stops
     #[arg(long = "drain-timeout-seconds", env = "HTTP_DRAIN_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = seconds, default_value = "30")]
     pub drain_timeout: Duration,
@@ -55,6 +68,7 @@ mod defaults {
     pub(super) const MAX_HEAD_BYTES: usize = 16 * 1_024;
     pub(super) const MIN_BODY_BYTES_PER_SECOND: u32 = 512;
     pub(super) const MAX_CONNECTIONS: usize = 10_000;
+    pub(super) const ROUTE_WAITING: u16 = 24;
 }
 
 impl HttpOptions {
@@ -70,6 +84,9 @@ impl HttpOptions {
             min_body_bytes_per_second: defaults::MIN_BODY_BYTES_PER_SECOND,
             keep_alive: Duration::from_secs(30),
             max_connections: defaults::MAX_CONNECTIONS,
+            route_places: None,
+            route_waiting: defaults::ROUTE_WAITING,
+            route_wait: Duration::from_millis(250),
             drain_timeout: Duration::from_secs(30),
             trusted_proxies: 0,
         }
@@ -108,9 +125,11 @@ mod tests {
     fn timeouts_are_given_in_seconds_and_cannot_be_switched_off_by_zero() {
         let parsed = Service::try_parse_from(["service", "--head-timeout-seconds", "0.5"]).unwrap();
         assert_eq!(parsed.http.head_timeout, Duration::from_millis(500));
-        for wrong in ["0", "-1", "inf", "soon"] {
-            let argument = format!("--head-timeout-seconds={wrong}");
-            assert!(Service::try_parse_from(["service", &argument]).is_err(), "{wrong} was accepted");
+        for setting in ["head-timeout-seconds", "route-wait-seconds"] {
+            for wrong in ["0", "-1", "inf", "soon"] {
+                let argument = format!("--{setting}={wrong}");
+                assert!(Service::try_parse_from(["service", &argument]).is_err(), "{wrong} was accepted");
+            }
         }
     }
 }

@@ -8,11 +8,19 @@ use actix_web::{
     middleware::from_fn,
     web::{self, Bytes, Data, PayloadConfig, ServiceConfig},
 };
+use telemetry::AtScrape;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
-use crate::{Finished, HttpOptions, Readiness, connection::Connections, exchange, health, observer::Observer, openapi};
+use crate::{
+    Finished, HttpOptions, Readiness,
+    admission::{Admission, Hold},
+    connection::Connections,
+    exchange, health,
+    observer::Observer,
+    openapi,
+};
 
 type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
@@ -24,6 +32,7 @@ pub struct Server {
     readiness: Readiness,
     routes: Routes,
     observer: Option<Observer>,
+    hold: Option<Hold>,
 }
 
 /// A server that holds its port. Connections wait in the backlog until it runs.
@@ -34,11 +43,14 @@ pub struct BoundServer {
     stop: CancellationToken,
     connections: Connections,
     options: HttpOptions,
+    /// Whether changes are held, as long as the server is there.
+    measured: Option<AtScrape>,
 }
 
 /// What requests need from the server.
 pub(crate) struct Shared {
     pub(crate) options: HttpOptions,
+    pub(crate) admission: Admission,
     pub(crate) readiness: Readiness,
     pub(crate) openapi: Bytes,
     pub(crate) allowed_methods: BTreeMap<String, String>,
@@ -57,7 +69,7 @@ impl Server {
     #[must_use]
     pub fn new(service: &'static str, options: HttpOptions) -> Self {
         let (openapi, readiness) = (OpenApi::default(), Readiness::new());
-        Self { service, options, openapi, readiness, routes: Arc::new(|_| {}), observer: None }
+        Self { service, options, openapi, readiness, routes: Arc::new(|_| {}), observer: None, hold: None }
     }
 
     /// Documents the routes. The `Allow` header of 405 answers comes from here too, so document every route.
@@ -89,20 +101,35 @@ impl Server {
         self
     }
 
+    /// Refuses changes, that is everything but GET and HEAD, as long as `held` says so: for a service that cannot get rid of what it announces.
+    /// `except` names the routes that announce nothing, such as `POST /sessions`. `held` is asked for every change, so it must return at once.
+    #[must_use]
+    pub fn hold_changes(
+        mut self,
+        held: impl Fn() -> bool + Send + Sync + 'static,
+        except: &'static [&'static str],
+    ) -> Self {
+        self.hold = Some(Hold { held: Arc::new(held), except });
+        self
+    }
+
     /// Takes the port.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or [`Server::hold_changes`] excepts a route that is not documented.
     pub fn bind(self) -> io::Result<BoundServer> {
-        let Self { service, options, mut openapi, readiness, routes, observer } = self;
+        let Self { service, options, mut openapi, readiness, routes, observer, hold } = self;
         if openapi.info.title.is_empty() {
             openapi.info.title = service.to_owned();
         }
+        let admission = Admission::new(&options, hold, &openapi)?;
+        let measured = admission.measure();
         let openapi = openapi::complete(openapi);
         let shared = Data::new(Shared {
             allowed_methods: openapi::allowed_methods(&openapi),
             openapi: serde_json::to_vec(&openapi).map_err(io::Error::other)?.into(),
             options: options.clone(),
+            admission,
             readiness,
             observer,
         });
@@ -136,7 +163,7 @@ impl Server {
 
         let addr = server.addrs().first().copied().unwrap_or(options.listen);
         tracing::info!(service, %addr, "listening");
-        Ok(BoundServer { addr, server: server.run(), stop, connections, options })
+        Ok(BoundServer { addr, server: server.run(), stop, connections, options, measured })
     }
 }
 
@@ -152,7 +179,7 @@ impl BoundServer {
     /// # Errors
     /// When the server cannot be started.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
-        let Self { mut server, stop: drain, connections, options, .. } = self;
+        let Self { mut server, stop: drain, connections, options, measured: _measured, .. } = self;
         let mut watch = JoinSet::new();
         watch.spawn(connections.watch(options));
         tokio::select! {

@@ -20,9 +20,9 @@ pub async fn build(config: Config) -> anyhow::Result<Process> {
     metrics::describe();
     let mut process = Process::new(NAME, &config.process)?.migrations(sqlx::migrate!());
     partitions::keep(&mut process, config.access_log_retention_days)?;
-    let storing = process.outbox("collector", 3)?;
+    let storing = process.outbox("collector", config.process.connections.consumer)?;
     process.collect(Collector::new(NAME, process.broker(), &storing, StoreLines));
-    let requests = process.outbox("http", 8)?;
+    let requests = process.outbox("http", config.process.connections.http)?;
     let routes = http::routes(config.jwks.verifier(), requests);
     process.serve(config.process.http.clone(), http::document(), Readiness::new(), routes)?;
     Ok(process)

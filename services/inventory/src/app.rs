@@ -20,9 +20,9 @@ pub const NAME: &str = "inventory";
 pub async fn build(config: Config) -> anyhow::Result<Process> {
     metrics::describe();
     let mut process = Process::new(NAME, &config.process)?.migrations(sqlx::migrate!()).idempotency()?;
-    let outbox = process.outbox("consumer", 6)?;
+    let outbox = process.outbox("consumer", config.process.connections.consumer)?;
     process.consume(events::consumer(process.broker(), &outbox, config.rules()));
-    let requests = process.outbox("http", 8)?;
+    let requests = process.outbox("http", config.process.connections.http)?;
     let routes = http::routes(config.jwks.verifier(), requests);
     process.serve(config.process.http.clone(), http::document(), Readiness::new(), routes)?;
     Ok(process)

@@ -30,14 +30,15 @@ pub fn build(config: Config) -> anyhow::Result<Process> {
     let smtp = Smtp::new(SmtpServer::parse(&mail.smtp_url)?, mail.smtp_timeout_seconds);
     let composer = Arc::new(Composer::new(mail.mail_from.clone(), &mail.shop_name, &mail.users_url));
 
-    process.consume(events::consumer(process.broker(), &process.outbox("consumer", 6)?, &composer));
-    let letters = process.outbox("worker", 6)?;
+    let connections = &config.process.connections;
+    process.consume(events::consumer(process.broker(), &process.outbox("consumer", connections.consumer)?, &composer));
+    let letters = process.outbox("worker", connections.worker)?;
     let operations = Recipient::from_settings(&mail.operations_email);
     let sender = SendEmail { pool: letters.pool().clone(), composer, smtp: smtp.clone(), operations };
     process.work(worker(Worker::new(&letters, sender), mail));
     housekeeping::keep(&mut process, config.notification_retention_days)?;
 
-    let requests = process.outbox("http", 8)?;
+    let requests = process.outbox("http", connections.http)?;
     let routes = http::routes(config.jwks.verifier(), requests);
     process.serve(config.process.http, http::openapi(), readiness(&smtp), routes)?;
     // Not before the worker has finished what it has in hand.

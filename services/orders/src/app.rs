@@ -30,7 +30,8 @@ pub async fn build(config: Config) -> anyhow::Result<Process> {
     let watch = Watch::new(config.streams.max_streams.into());
     let progress = Progress::new(deadlines(&config), watch.clone());
 
-    process.consume(events::consumer(process.broker(), &process.outbox("consumer", 6)?, &progress));
+    let connections = &config.process.connections;
+    process.consume(events::consumer(process.broker(), &process.outbox("consumer", connections.consumer)?, &progress));
     let (eye, pool) = (watch.clone(), process.pool("watch", 1)?);
     process.every("changes of watched orders", watch::POLL, move || {
         let (eye, pool) = (eye.clone(), pool.clone());
@@ -47,7 +48,7 @@ pub async fn build(config: Config) -> anyhow::Result<Process> {
     });
 
     let state = http::State {
-        outbox: process.outbox("http", 8)?,
+        outbox: process.outbox("http", connections.http)?,
         progress,
         watch,
         streams: config.streams.clone(),

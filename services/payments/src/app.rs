@@ -44,9 +44,12 @@ fn with_provider(process: Process, config: Config, provider: impl Provider) -> a
     let mut process = process.migrations(sqlx::migrate!());
     let provider = Arc::new(provider);
 
-    process.consume(events::consumer(process.broker(), &process.outbox("consumer", 6)?));
-    process.work(charge::worker(&process.outbox("charge worker", 6)?, Arc::clone(&provider), &config.provider));
-    process.work(give_back::worker(&process.outbox("give back worker", 4)?, provider, &config.provider));
+    let connections = &config.process.connections;
+    process.consume(events::consumer(process.broker(), &process.outbox("consumer", connections.consumer)?));
+    let (charges, refunds) =
+        (process.outbox("charge worker", connections.worker)?, process.outbox("give back worker", connections.worker)?);
+    process.work(charge::worker(&charges, Arc::clone(&provider), &config.provider));
+    process.work(give_back::worker(&refunds, provider, &config.provider));
 
     let housekeeping = process.pool("housekeeping", 1)?;
     let pool = housekeeping.clone();
@@ -62,7 +65,7 @@ fn with_provider(process: Process, config: Config, provider: impl Provider) -> a
         }
     });
 
-    let routes = http::routes(config.jwks.verifier(), process.outbox("http", 8)?);
+    let routes = http::routes(config.jwks.verifier(), process.outbox("http", connections.http)?);
     process.serve(config.process.http, http::openapi(), Readiness::new(), routes)?;
     Ok(process)
 }

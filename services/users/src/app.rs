@@ -28,7 +28,7 @@ use crate::{
 pub const NAME: &str = "users";
 
 /// Housekeeping, and the first look at the signing keys.
-const BACKGROUND_CONNECTIONS: u32 = 2;
+const BACKGROUND_CONNECTIONS: u16 = 2;
 
 /// The service, put together and not yet running.
 pub struct App {
@@ -45,10 +45,10 @@ impl App {
     /// Waits for the database, brings it up to date, and takes the port. The broker may come later.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         metrics::describe();
-        let mut process = Process::new(NAME, &config.process)?.migrations(sqlx::migrate!());
+        let mut process = Process::new(NAME, &config.process)?.migrations(sqlx::migrate!()).quiet(&http::QUIET);
         process.prepare().await?;
         let background = process.outbox("background", BACKGROUND_CONNECTIONS)?;
-        let requests = process.outbox("http", config.database_connections)?;
+        let requests = process.outbox("http", config.process.connections.http)?;
 
         let passwords = Passwords::new()?;
         if let (Some(email), Some(password)) = (&config.operator_email, &config.operator_password) {

@@ -8,6 +8,8 @@ use secrecy::SecretString;
 /// The settings.
 #[derive(Debug, Clone, Args)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8081").required(false)))]
+// Whoever logs in holds a place while a password is hashed, and not only while the database is asked.
+#[command(mut_arg("http", |arg| arg.default_value("16")))]
 pub struct Config {
     /// What every service is told
     #[command(flatten)]
@@ -24,10 +26,6 @@ pub struct Config {
     /// A signing key is followed by a new one after this many days
     #[arg(long, env, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     pub signing_key_days: u16,
-
-    /// Connections to the database for requests; the relay has its own few
-    #[arg(long, env, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    pub database_connections: u32,
 }
 
 impl Config {

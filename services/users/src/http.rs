@@ -27,6 +27,10 @@ use crate::{
     throttle,
 };
 
+/// Changes that announce nothing: who logs in or out changes nothing for other services.
+pub(crate) const QUIET: [&str; 4] =
+    ["POST /sessions", "POST /sessions/renewal", "DELETE /sessions/current", "DELETE /sessions/{id}"];
+
 /// What the routes work with.
 pub(crate) struct State {
     pub(crate) outbox: Outbox,

@@ -1,33 +1,120 @@
-//! `cargo dev bench`: what things cost, in release builds, each measured in turn with what it is compared to. Absolute times are this
-//! machine's; ratios of one run are what to quote.
+//! `cargo dev bench`: what things cost, in release builds, each measured in turn with the least program that does the same. Absolute times are
+//! this machine's; ratios of one run are what to quote.
+//!
+//! What concerns messaging alone is measured by a program of its own (`tools/bench`), on engines that are started for it; what needs the
+//! whole shop is measured from here. All of it ends on one page.
 
+mod arrivals;
+mod floor;
 mod load;
+mod messaging;
+mod overload;
 mod receiver;
-mod statistics;
 mod telemetry;
 
-use anyhow::Result;
+use std::{fs, path::Path, time::Instant};
 
-use crate::{engines::Given, test};
+use anyhow::{Context, Result};
+use clap::Args;
+use measure::{Machine, Measurement, Report, Scenario, report};
+use tokio::process::Command;
 
-/// What can be measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Bench {
-    /// From a commit to its effect when nothing else goes on, beside the bare engines.
-    Latency,
-    /// The whole shop with and without traces, and with a collector that is silent.
-    Telemetry,
+use crate::{console, engines::Given, programs, workspace};
+
+/// What is asked for.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchArgs {
+    /// What: relay, commit, consume, latency, hot-key, recovery; growth, telemetry and overload only if they are named.
+    what: Vec<String>,
+    /// Smaller and fewer, in a few minutes: to see whether something has changed much.
+    #[arg(long)]
+    quick: bool,
+    /// How often each of two sides is measured, in turn.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pairs: u16,
+    /// Do not optimize, to see that a bench works; its figures are worth nothing. Only `overload` knows it.
+    #[arg(long)]
+    unoptimized: bool,
+    /// How far `growth` lets journal and inbox grow.
+    #[arg(long, default_value_t = 20_000_000)]
+    rows: i64,
+    #[command(flatten)]
+    engines: Given,
 }
 
-/// Measures what is named, or everything.
-pub(crate) async fn run(engines: Given, what: &[Bench], pairs: usize) -> Result<bool> {
-    let wanted = |bench| what.is_empty() || what.contains(&bench);
-    let mut fine = true;
-    if wanted(Bench::Latency) {
-        fine &= test::bench(engines.clone()).await?;
+/// What is measured from here.
+const SCENARIOS: &[Scenario<BenchArgs, anyhow::Error>] = &[
+    Scenario {
+        name: "telemetry",
+        says: "the whole shop with traces, beside without; and with a silent collector",
+        // Builds and starts all services.
+        usual: false,
+        measure: |args| Box::pin(telemetry::measure(args)),
+    },
+    Scenario {
+        name: "overload",
+        says: "orders at up to ten times of what can be taken, beside the peak; with limits and without",
+        usual: false,
+        measure: |args| Box::pin(overload::measure(args)),
+    },
+];
+
+/// Measures what is named, or what is usual. Whether everything was right; an aim that is missed is said, and no failure.
+pub(crate) async fn run(args: BenchArgs) -> Result<bool> {
+    let folder = workspace::root()?.join("target/bench");
+    let mut all = Report { command: command(&args), machine: Machine::look(), measurements: Vec::new() };
+    let commit = programs::output(Command::new("git").args(["describe", "--always", "--dirty"])).await;
+    all.machine.add("commit", commit.unwrap_or_default().trim());
+    let elsewhere = |name: &&String| SCENARIOS.iter().all(|scenario| scenario.name != name.as_str());
+    let of_messaging: Vec<_> = args.what.iter().filter(elsewhere).cloned().collect();
+    if args.what.is_empty() || !of_messaging.is_empty() {
+        messaging::run(&args, &of_messaging, &folder, &mut all).await?;
     }
-    if wanted(Bench::Telemetry) {
-        telemetry::run(engines, pairs).await?;
+    for scenario in SCENARIOS.iter().filter(|scenario| scenario.is_wanted(&args.what)) {
+        let begin = Instant::now();
+        let mut measurement =
+            (scenario.measure)(&args).await.with_context(|| format!("measuring {}", scenario.name))?;
+        measurement.seconds = begin.elapsed().as_secs_f64();
+        all.measurements.push(measurement);
     }
-    Ok(fine)
+    show(&all.measurements);
+    write(&folder, &all)?;
+    Ok(all.is_correct())
+}
+
+fn command(args: &BenchArgs) -> String {
+    let mut words = vec!["cargo dev bench".to_owned()];
+    words.extend(args.what.iter().cloned());
+    words.extend(args.quick.then(|| "--quick".to_owned()));
+    words.push(format!("--pairs {}", args.pairs));
+    words.join(" ")
+}
+
+fn show(measurements: &[Measurement]) {
+    console::heading("Beside the limits");
+    for measurement in measurements {
+        for one in &measurement.comparisons {
+            let missed = if one.verdict == measure::Verdict::Missed { ": MISSED" } else { "" };
+            let text = format!("{}: {}, aim {}{missed}", one.what, one.ratio, one.aim);
+            console::row(&measurement.scenario, text);
+        }
+        for check in measurement.checks.iter().filter(|check| !check.holds()) {
+            console::row(&measurement.scenario, format!("WRONG: {}: {}", check.says, check.violations.join("; ")));
+        }
+    }
+}
+
+/// `results.json` for programs and `index.html` for people.
+fn write(folder: &Path, all: &Report) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        anyhow::Ok(path)
+    };
+    write("results.json", &serde_json::to_string_pretty(all)?)?;
+    let page = write("index.html", &report(all))?;
+    console::row("verdict", all.summary());
+    console::row("page", page.display());
+    Ok(())
 }

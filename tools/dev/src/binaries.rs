@@ -91,6 +91,14 @@ pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
     Ok(built)
 }
 
+/// Builds one program to measure with, and what it needs.
+pub(crate) async fn build_release(program: &str) -> Result<PathBuf> {
+    let step = Step::start("build", "building what measures, in release mode; the first time takes minutes");
+    let mut command = cargo()?;
+    command.args(["build", "--release", "--package", program, "--bins"]);
+    Ok(build_with(command, step).await?.path(program)?.clone())
+}
+
 /// Builds every program as it was at a commit, into a folder of its own.
 pub(crate) async fn build_at(commit: &str) -> Result<Binaries> {
     let root = workspace::root()?;

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     backend,
-    bench::{self, Bench},
+    bench::{self, BenchArgs},
     check, commands, console, demo,
     engines::Given,
     prepare,
@@ -37,7 +37,7 @@ enum Command {
     Status(NameArgs),
     /// Run every test on private engines of their own.
     Test(TestArgs),
-    /// Measure, in release builds: the way from a commit to its effect beside the bare engines, and what telemetry costs.
+    /// Measure, in release builds, each thing beside the least program that does the same without our code.
     Bench(BenchArgs),
     /// Have the shop work while processes, broker and database are killed, and have a checker say what came of it.
     Prove(ProveArgs),
@@ -110,18 +110,6 @@ struct TestArgs {
     /// Passed on to the test runner, for example `-p users`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     runner: Vec<String>,
-}
-
-#[derive(Args)]
-struct BenchArgs {
-    #[command(flatten)]
-    engines: Given,
-    /// What; everything if nothing is named.
-    #[arg(value_enum)]
-    what: Vec<Bench>,
-    /// How often the shop is measured in each of two ways, in turn.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=100))]
-    pairs: u16,
 }
 
 #[derive(Args)]
@@ -209,7 +197,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
             };
             test::run(args.engines, args.keep, what).await
         }
-        Command::Bench(args) => bench::run(args.engines, &args.what, usize::from(args.pairs)).await,
+        Command::Bench(args) => bench::run(args).await,
         Command::Prove(args) => prove::run(args).await,
         Command::Check(args) => check::run(args.engines, args.quick).await,
         Command::Prepare(args) => prepare::run(args.engines, args.quick).await,

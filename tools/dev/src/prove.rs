@@ -47,6 +47,7 @@ use points::{Folders, matrix::Matrix};
 use rest::Bound;
 use samples::Samples;
 
+pub(crate) use random::Random;
 pub(crate) use witness::tap;
 
 /// The longest that anything waits before it goes on by itself is the lease of a job whose worker died; then half a minute for the rest.

@@ -7,20 +7,27 @@ use tokio::process::Command;
 
 use crate::{binaries, console, engines::Engines, test, test_summary::Counts, workspace};
 
-/// Where the pairs of switch and test are listed.
-const LIST: &str = "crates/messaging/tests/switches.txt";
+/// The packages whose guarantees have switches. Each lists its pairs of switch and test in its `tests/switches.txt`.
+const PACKAGES: [&str; 2] = ["messaging", "web"];
 /// A test that waits for what will never happen need not wait as long as one that hopes.
 const PATIENCE_SECONDS: &str = "15";
 
 /// Runs every test with its switch. What is counted as passed is a test that failed.
 pub(crate) async fn run(engines: &Engines) -> Result<(Counts, bool)> {
-    let pairs = read(&workspace::root()?.join(LIST))?;
     console::heading("Tests of the guarantees, each without its guarantee");
-    let built = tests(engines)?.arg("--no-run").status().await.context("cannot run cargo")?;
-    ensure!(built.success(), "the tests with their switches do not compile");
     let mut counts = Counts::default();
+    for package in PACKAGES {
+        run_package(engines, package, &mut counts).await?;
+    }
+    Ok((counts, counts.failed == 0))
+}
+
+async fn run_package(engines: &Engines, package: &str, counts: &mut Counts) -> Result<()> {
+    let pairs = read(&workspace::root()?.join("crates").join(package).join("tests/switches.txt"))?;
+    let built = tests(engines, package)?.arg("--no-run").status().await.context("cannot run cargo")?;
+    ensure!(built.success(), "the tests of {package} with their switches do not compile");
     for (switch, name) in pairs {
-        let mut command = tests(engines)?;
+        let mut command = tests(engines, package)?;
         command.args(["--", "--exact", &name]).env("WITHOUT", &switch).env("TEST_PATIENCE_SECONDS", PATIENCE_SECONDS);
         let output =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().await.context("cannot run cargo")?;
@@ -35,12 +42,12 @@ pub(crate) async fn run(engines: &Engines) -> Result<(Counts, bool)> {
             bail!("{name} did not run with {switch}: is it still called so? {text}");
         }
     }
-    Ok((counts, counts.failed == 0))
+    Ok(())
 }
 
-fn tests(engines: &Engines) -> Result<Command> {
+fn tests(engines: &Engines, package: &str) -> Result<Command> {
     let mut command = binaries::cargo()?;
-    command.args(["test", "--quiet", "--package", "messaging", "--features", "failpoints/enabled", "--test", "it"]);
+    command.args(["test", "--quiet", "--package", package, "--features", "failpoints/enabled", "--test", "it"]);
     test::environment(&mut command, engines);
     Ok(command)
 }

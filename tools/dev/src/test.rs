@@ -1,5 +1,4 @@
-//! `cargo dev test`: every test, on engines of its own, with one closing line that sums up what the runners counted; and
-//! the bench of the messaging crate on the same engines.
+//! `cargo dev test`: every test, on engines of its own, with one closing line that sums up what the runners counted.
 
 use std::{
     io::{IsTerminal, Write},
@@ -16,7 +15,7 @@ use tokio::{
 use crate::{
     binaries, console,
     engines::{self, Engines, Given},
-    fuzz, install, programs, stack,
+    fuzz, install, programs,
     state::State,
     switches,
     test_summary::{Counts, Runner},
@@ -42,7 +41,7 @@ pub(crate) async fn run(given: Given, keep: bool, what: What<'_>) -> Result<bool
     let (counts, success) = match what {
         What::Tests { runner, fuzz } => {
             let (mut counts, mut success) =
-                with_engines(given.clone(), keep, async |engines| run_all(engines, runner).await).await?;
+                with_engines(STACK, given.clone(), keep, async |engines| run_all(engines, runner).await).await?;
             if fuzz {
                 let (found, fine) = fuzz::run(given).await?;
                 counts += found;
@@ -50,7 +49,7 @@ pub(crate) async fn run(given: Given, keep: bool, what: What<'_>) -> Result<bool
             }
             (counts, success)
         }
-        What::Switches => with_engines(given, keep, async |engines| switches::run(engines).await).await?,
+        What::Switches => with_engines(STACK, given, keep, async |engines| switches::run(engines).await).await?,
         What::Fuzz => fuzz::run(given).await?,
     };
     if counts.failed == 0 && !success {
@@ -60,24 +59,18 @@ pub(crate) async fn run(given: Given, keep: bool, what: What<'_>) -> Result<bool
     Ok(success && counts.failed == 0)
 }
 
-/// The bench of the messaging crate, on the same engines.
-pub(crate) async fn bench(given: Given) -> Result<bool> {
-    with_engines(given, false, async |engines| {
-        console::heading("Measuring (a release build: the first one takes minutes)");
-        let mut command = binaries::cargo()?;
-        command.args(["bench", "--package", "messaging", "--bench", "latency"]);
-        Ok(environment(&mut command, engines).status().await.context("cannot run cargo")?.success())
-    })
-    .await
-}
-
-/// Starts the engines, does something with them, and stops them whatever came of it.
-async fn with_engines<T>(given: Given, keep: bool, work: impl AsyncFnOnce(&Engines) -> Result<T>) -> Result<T> {
+/// Starts the engines of a stack, does something with them, and stops them whatever came of it.
+pub(crate) async fn with_engines<T>(
+    stack: &str,
+    given: Given,
+    keep: bool,
+    work: impl AsyncFnOnce(&Engines) -> Result<T>,
+) -> Result<T> {
     // Ctrl-C ends the work; the engines are still to be stopped.
     let _interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     // Engines of another kind are beside the usual ones, not in their place.
-    let name = given.choice.name(STACK);
-    let _lock = stack::lock(&name)?;
+    let name = given.choice.name(stack);
+    let _lock = crate::stack::lock(&name)?;
     console::line(console::bold("Starting engines"));
     let mut state = State::load_or_create(&name)?;
     let result = match engines::start(&mut state, &given).await {

@@ -15,6 +15,9 @@ const STUCK: usize = 32;
 pub(super) struct Acks {
     channel: Channel,
     in_hand: Mutex<BTreeMap<u64, bool>>,
+    /// Held while acknowledgements are on their way: one for all up to a tag that overtakes a lower one makes that one unknown to the broker,
+    /// which then closes the channel.
+    sending: tokio::sync::Mutex<()>,
 }
 
 impl Acks {
@@ -22,7 +25,7 @@ impl Acks {
         if without("ack-life") {
             *latest() = Some(channel.clone());
         }
-        Self { channel, in_hand: Mutex::default() }
+        Self { channel, in_hand: Mutex::default(), sending: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn received(&self, tag: u64) {
@@ -32,15 +35,10 @@ impl Acks {
     /// Acknowledges what may be acknowledged now. The effect of each of these is committed. A failed acknowledgement does no harm:
     /// the message comes again, by another channel, and the inbox absorbs it.
     pub(super) async fn done(&self, tags: impl IntoIterator<Item = u64>) {
-        let due = {
-            let mut in_hand = self.lock();
-            for tag in tags {
-                if let Some(done) = in_hand.get_mut(&tag) {
-                    *done = true;
-                }
-            }
-            due(&mut in_hand)
-        };
+        self.mark(tags);
+        // Whoever is in front may acknowledge these as well; then nothing is due any more.
+        let _in_order = if without("ack-order") { None } else { Some(self.sending.lock().await) };
+        let due = due(&mut self.lock());
         let latest = if without("ack-life") { latest().clone() } else { None };
         let channel = latest.as_ref().unwrap_or(&self.channel);
         for (tag, multiple) in due {
@@ -48,6 +46,15 @@ impl Acks {
                 // On a channel that lives on, the broker would wait for it, and nobody would tell it.
                 let _ = channel.close(200, "an acknowledgement failed".into()).await;
                 return;
+            }
+        }
+    }
+
+    fn mark(&self, tags: impl IntoIterator<Item = u64>) {
+        let mut in_hand = self.lock();
+        for tag in tags {
+            if let Some(done) = in_hand.get_mut(&tag) {
+                *done = true;
             }
         }
     }

@@ -140,12 +140,16 @@ impl Consumer {
             Admission,
             r#"with incoming as (
                    select input.*,
-                          exists (select from messaging.parked
-                                  where consumer = $1 and parked.message_id = input.message_id) as parked,
-                          waits and exists (
-                              select from messaging.parked
+                          -- by the index, one by one: a plan that reads all of a table once is for tables that stay small
+                          coalesce((select true from messaging.parked
+                                    where consumer = $1 and parked.message_id = input.message_id), false) as parked,
+                          waits and coalesce((
+                              select true from messaging.parked
                               where consumer = $1 and state = 'waiting' and not parked.deadline
-                                and parked.producer = input.producer and parked.key = input.key) as behind
+                                and parked.producer = input.producer and parked.key = input.key limit 1), false) as behind,
+                          -- the snapshot of this statement: how it was before it
+                          (select head.seq from messaging.consumer_head as head
+                           where head.consumer = $1 and head.producer = input.producer and head.key = input.key) as head
                    from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::boolean[]) with ordinality
                         as input (message_id, producer, key, seq, waits, n)
                ), fresh as (
@@ -161,12 +165,9 @@ impl Consumer {
                        set seq = greatest(head.seq, excluded.seq), updated_at = now()
                )
                select fresh.message_id is not null as "fresh!", incoming.parked as "parked!", incoming.behind as "behind!",
-                      head.seq as "head?"
+                      incoming.head as "head?"
                from incoming
                left join fresh using (message_id)
-               -- the snapshot of this statement: how it was before it
-               left join messaging.consumer_head as head
-                   on head.consumer = $1 and head.producer = incoming.producer and head.key = incoming.key
                order by incoming.n"#,
             self.name,
             &ids,

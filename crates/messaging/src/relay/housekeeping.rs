@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use failpoints::hit;
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Outbox, outbox::Retention, relay::Relay};
+use crate::{
+    Error, Outbox,
+    outbox::{Backlog, Retention},
+    relay::Relay,
+};
 
 const PERIOD: Duration = Duration::from_secs(3600);
 const GAUGE_PERIOD: Duration = Duration::from_secs(5);
@@ -18,7 +21,7 @@ const BATCH: i64 = 5_000;
 impl Relay {
     pub(super) async fn keep_house(&self, stop: &CancellationToken) -> Result<(), Error> {
         let upkeep = super::every("housekeeping", PERIOD, stop, || self.outbox.keep_house());
-        let gauges = super::every("measuring the outbox", GAUGE_PERIOD, stop, || measure(&self.outbox.pool));
+        let gauges = super::every("measuring the outbox", GAUGE_PERIOD, stop, || self.outbox.measure());
         tokio::try_join!(upkeep, gauges)?;
         Ok(())
     }
@@ -86,12 +89,11 @@ impl Outbox {
             .await?;
         Ok(())
     }
-}
 
-/// What an alert should look at first: how old the oldest event is that nobody has heard.
-async fn measure(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let row = sqlx::query!(
-        r#"select coalesce(extract(epoch from now() - min(oldest.occurred_at)), 0)::float8 as "age!",
+    /// Measures what an alert should look at first: how old the oldest event is that nobody has heard. The relay does it every few seconds.
+    pub async fn measure(&self) -> Result<(), sqlx::Error> {
+        let row = sqlx::query!(
+            r#"select coalesce(extract(epoch from now() - min(oldest.occurred_at)), 0)::float8 as "age!",
                   (select count(*) from messaging.outbox_hold) as "held!",
                   (select count(*) from messaging.parked where state = 'waiting') as "parked!",
                   (select count(*) from messaging.parked where state = 'dead') as "dead!",
@@ -101,17 +103,23 @@ async fn measure(pool: &PgPool) -> Result<(), sqlx::Error> {
            cross join lateral (
                select occurred_at from messaging.outbox where outbox.lane = relay_lane.lane order by position limit 1
            ) as oldest"#
-    )
-    .fetch_one(pool)
-    .await?;
-    metrics::gauge!("messaging_outbox_oldest_age_seconds").set(row.age.max(0.0));
-    for (name, count) in [
-        ("messaging_outbox_pending", row.pending),
-        ("messaging_held_keys", row.held),
-        ("messaging_parked", row.parked),
-        ("messaging_dead_letters", row.dead),
-    ] {
-        metrics::gauge!(name).set(count as f64);
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let age = row.age.max(0.0);
+        self.set_backlog(Backlog {
+            oldest: Duration::try_from_secs_f64(age).unwrap_or(Duration::MAX),
+            pending: u32::try_from(row.pending).unwrap_or(Backlog::COUNTED),
+        });
+        metrics::gauge!("messaging_outbox_oldest_age_seconds").set(age);
+        for (name, count) in [
+            ("messaging_outbox_pending", row.pending),
+            ("messaging_held_keys", row.held),
+            ("messaging_parked", row.parked),
+            ("messaging_dead_letters", row.dead),
+        ] {
+            metrics::gauge!(name).set(count as f64);
+        }
+        Ok(())
     }
-    Ok(())
 }

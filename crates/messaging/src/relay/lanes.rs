@@ -115,6 +115,11 @@ impl Lanes {
         Ok(())
     }
 
+    /// Whether another relay should have some of what is held.
+    pub(crate) fn has_surplus(&self) -> bool {
+        !self.state().surplus.is_empty()
+    }
+
     /// Gives back what others should have. Called between windows only: a lane moves when nothing of it is in hand.
     pub(crate) async fn release_surplus(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
         let surplus = self.state().surplus.clone();

@@ -155,3 +155,23 @@ async fn a_deadlock_is_tried_again_at_once() {
     flow.settle(&stage).await;
     assert_eq!(stage.count("select max(attempt) from effect").await, 1);
 }
+
+/// Switch: `ack-order`. Lanes that finish at the same moment acknowledge in order: out of order, the broker closes the channel, and everything in
+/// hand comes again. What comes again leaves a mark.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_that_finish_together_do_not_cost_the_channel() {
+    const EVENTS: i64 = 4_000;
+    let stage = stage().await;
+    let mut tx = stage.outbox.begin().await.unwrap();
+    for n in 0..EVENTS {
+        tx.publish(&moved(&format!("p-{}", n % 400), n / 400 + 1)).unwrap();
+    }
+    tx.commit().await.unwrap();
+    let flow = Flow::start(&stage, Record::always());
+    eventually("every effect is there", async || effects(&stage).await == EVENTS).await;
+    flow.settle(&stage).await;
+    // Counters of the server come with a delay.
+    let marks = "select coalesce(sum(n_tup_ins), 0)::bigint from pg_stat_user_tables where schemaname = 'messaging' and relname = ";
+    eventually("the counters are there", async || stage.count(&format!("{marks} 'consumer_head'")).await >= 400).await;
+    assert_eq!(stage.count(&format!("{marks} 'in_hand'")).await, 0, "something was delivered again");
+}

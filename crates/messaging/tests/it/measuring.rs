@@ -1,6 +1,6 @@
 //! What an operator sees of a message's way.
 
-use messaging::{Event as _, HandlerError};
+use messaging::{Backlog, Event as _, HandlerError};
 use testkit::eventually;
 
 use crate::support::*;
@@ -64,5 +64,24 @@ async fn what_becomes_of_a_message_is_counted() {
     for ((what, before), ((_, after), least)) in before.into_iter().zip(counted().into_iter().zip(at_least)) {
         assert!(after - before >= least, "{what} grew from {before} to {after}, not by {least}");
     }
+    stage.expect_leftovers();
+}
+
+#[tokio::test]
+async fn what_waits_for_the_broker_is_known_to_whoever_takes_requests() {
+    let mut stage = stage().await;
+    assert_eq!(stage.outbox.backlog(), Backlog::default(), "nothing is known before it is measured");
+    for (parcel, number) in [("one", 1), ("one", 2), ("two", 1)] {
+        publish(&stage.outbox, parcel, number).await;
+    }
+    stage.execute("update messaging.outbox set occurred_at = occurred_at - interval '1 hour'").await;
+    stage.outbox.measure().await.unwrap();
+    let Backlog { oldest, pending } = stage.outbox.backlog();
+    assert_eq!((pending, oldest.as_secs() / 60), (3, 60));
+    // Whoever shares the outbox knows it, on whatever connections.
+    assert_eq!(stage.outbox.on(stage.outbox.pool().clone()).backlog().pending, 3);
+    stage.execute("delete from messaging.outbox").await;
+    stage.outbox.measure().await.unwrap();
+    assert_eq!(stage.outbox.backlog(), Backlog::default());
     stage.expect_leftovers();
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod admitting;
 mod app;
 mod auth;
 mod bodies;

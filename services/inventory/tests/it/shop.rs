@@ -113,6 +113,9 @@ impl Shop {
             format!("--amqp-url={}", vhost.url_for("inventory")),
             format!("--jwks-url={}", issuer.jwks_url()),
             "--listen=127.0.0.1:0".to_owned(),
+            // Fifty requests at once are no rush, however busy the machine is with other tests.
+            "--route-waiting=100".to_owned(),
+            "--route-wait-seconds=60".to_owned(),
         ];
         arguments.extend(settings.iter().map(|setting| (*setting).to_owned()));
         let mut shop = Self {

@@ -74,6 +74,9 @@ impl Shop {
             "--listen=127.0.0.1:0".to_owned(),
             // A machine that is busy with other tests is not a client that is slow.
             "--head-timeout-seconds=60".to_owned(),
+            // Nor are fifty requests at once a rush.
+            "--route-waiting=100".to_owned(),
+            "--route-wait-seconds=60".to_owned(),
         ];
         arguments.extend(settings.iter().map(|setting| (*setting).to_owned()));
         let (inventory, payments, notifications, users) = tokio::join!(

@@ -105,6 +105,8 @@ impl Shop {
             format!("--amqp-url={}", vhost.url_for("payments")),
             format!("--jwks-url={}", issuer.jwks_url()),
             "--listen=127.0.0.1:0".into(),
+            // A machine that is busy with other tests is no rush.
+            "--route-wait-seconds=60".into(),
             "--provider-latency-milliseconds=0".into(),
             "--provider-slow-seconds=0.4".into(),
             "--payment-retry-seconds=0.02".into(),

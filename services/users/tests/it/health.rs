@@ -58,6 +58,28 @@ async fn without_the_broker_registrations_are_taken_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn while_too_many_events_wait_for_too_long_nobody_registers_and_everybody_logs_in() {
+    let stage = Stage::new().await;
+    let limits = ["--outbox-max-age-seconds=3600", "--outbox-max-pending=2"];
+    let mut config = stage.config(&limits);
+    config.process.amqp_url = "amqp://users:secret@127.0.0.1:1/nowhere".into();
+    let cut_off = TestApp::run(stage.clone(), App::build(config).await.unwrap());
+    cut_off.registered("ada@example.org").await;
+    cut_off.registered("grace@example.org").await;
+    stage.execute("update messaging.outbox set occurred_at = occurred_at - interval '1 hour'").await;
+    eventually("changes are held", async || cut_off.register("edsger@example.org").await.status == 503).await;
+    cut_off.register("edsger@example.org").await.expect_problem(503, "backlog");
+    cut_off.try_login("ada@example.org", PASSWORD).await.expect(201);
+    cut_off.get("/readyz").await.expect(200);
+    cut_off.stop().await;
+
+    let connected = TestApp::on(stage.clone(), &limits).await;
+    eventually("the events leave", async || stage.count("select count(*) from messaging.outbox").await == 0).await;
+    eventually("changes are taken", async || connected.register("edsger@example.org").await.status == 202).await;
+    connected.close().await;
+}
+
+#[tokio::test]
 async fn a_broker_without_the_topology_ends_the_service_with_the_reason() {
     let stage = Stage::new().await;
     let app = App::build(stage.config(&[])).await.unwrap();

@@ -87,7 +87,9 @@ impl Stage {
     pub fn config(&self, arguments: &[&str]) -> Config {
         let amqp_url = self.vhost.url_for("users");
         let ours = ["users", "--listen", "127.0.0.1:0", "--database-url", &self.database.url, "--amqp-url", &amqp_url];
-        Arguments::parse_from([&ours, arguments].concat()).config
+        // Passwords take their time to hash on a machine that is busy with other tests: that is no rush.
+        let ours = [&ours[..], &["--route-wait-seconds", "60"]].concat();
+        Arguments::parse_from([&ours[..], arguments].concat()).config
     }
 
     pub async fn execute(&self, statement: &str) -> u64 {

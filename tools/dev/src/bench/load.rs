@@ -14,7 +14,7 @@ use hyper::{
     Request, StatusCode,
     body::Bytes,
     client::conn::http1::{SendRequest, handshake},
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinSet, time::Instant};
@@ -114,7 +114,16 @@ impl Connection {
         Ok(Self { sender, address, _driver: driver })
     }
 
+    /// Whoever is told to come back does: it takes longer, and it is the same order.
     async fn order(&mut self, token: &str, key: &str, body: Bytes) -> Result<()> {
+        while let Some(pause) = self.ask(token, key, body.clone()).await? {
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    /// After what time to come back, if it was not taken.
+    async fn ask(&mut self, token: &str, key: &str, body: Bytes) -> Result<Option<Duration>> {
         let request = Request::post("/orders")
             .header(HOST, &self.address)
             .header(CONTENT_TYPE, "application/json")
@@ -124,12 +133,16 @@ impl Connection {
         self.sender.ready().await?;
         let (head, body) = self.sender.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
+        let retry_after = head.headers.get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        if let (StatusCode::SERVICE_UNAVAILABLE, Some(seconds)) = (head.status, retry_after) {
+            return Ok(Some(Duration::from_secs(seconds)));
+        }
         ensure!(
             head.status == StatusCode::ACCEPTED,
             "an order was answered with {}: {}",
             head.status,
             String::from_utf8_lossy(&body)
         );
-        Ok(())
+        Ok(None)
     }
 }

@@ -3,17 +3,17 @@
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// The stream number `stream` of a seed: independent of how much was drawn from the others.
-    pub(super) fn new(seed: u64, stream: u64) -> Self {
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let mut mixed = Self(seed);
         let seed = mixed.next() ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03);
         Self(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -22,24 +22,24 @@ impl Random {
     }
 
     /// From 0 to `bound` − 1. The tiny preference for small numbers does not matter for what is drawn here.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
     /// So many times of a hundred.
-    pub(super) fn percent(&mut self, percent: u64) -> bool {
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
     /// One of these; the first if there are none to choose from.
-    pub(super) fn of<T: Copy, const N: usize>(&mut self, all: [T; N]) -> T {
+    pub(crate) fn of<T: Copy, const N: usize>(&mut self, all: [T; N]) -> T {
         const { assert!(N > 0, "there is something to choose from") };
         let place = usize::try_from(self.below(N as u64)).unwrap_or(0);
         all[place]
     }
 
     /// In a random order.
-    pub(super) fn shuffle<T>(&mut self, all: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, all: &mut [T]) {
         for last in (1..all.len()).rev() {
             all.swap(last, usize::try_from(self.below(last as u64 + 1)).unwrap_or(last));
         }

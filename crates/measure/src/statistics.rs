@@ -1,23 +1,24 @@
 //! Figures of runs that were made in turn: each is compared with its neighbour only, because a machine's mood lasts longer than a run.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How much of one thing there was for one of another, pair by pair.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Ratios {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ratios {
     /// The middle one.
-    pub(crate) median: f64,
+    pub median: f64,
     /// The least.
-    pub(crate) low: f64,
+    pub low: f64,
     /// The greatest.
-    pub(crate) high: f64,
+    pub high: f64,
     /// Every pair's, in the order in which they were measured.
-    pub(crate) all: Vec<f64>,
+    pub all: Vec<f64>,
 }
 
 impl Ratios {
     /// Of as many pairs as there are; `None` if there is none.
-    pub(crate) fn of(these: &[f64], to_those: &[f64]) -> Option<Self> {
+    #[must_use]
+    pub fn of(these: &[f64], to_those: &[f64]) -> Option<Self> {
         let all: Vec<f64> = these.iter().zip(to_those).map(|(this, that)| this / that).collect();
         let mut sorted = all.clone();
         sorted.sort_by(f64::total_cmp);
@@ -25,7 +26,8 @@ impl Ratios {
     }
 
     /// How sure it is that the true median lies between `low` and `high`, whatever the distribution: 1 − 2^(1−n). 6 pairs give 97 %.
-    pub(crate) fn confidence(&self) -> f64 {
+    #[must_use]
+    pub fn confidence(&self) -> f64 {
         1.0 - 2.0_f64.powi(1 - i32::try_from(self.all.len()).unwrap_or(i32::MAX))
     }
 }
@@ -39,10 +41,19 @@ impl std::fmt::Display for Ratios {
 }
 
 /// Between the neighbours of the wanted place, if there is no value right there; `None` of nothing.
-pub(crate) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+#[must_use]
+pub fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share * (sorted.len().checked_sub(1)? as f64);
     let (below, above) = (sorted.get(place.floor() as usize)?, sorted.get(place.ceil() as usize)?);
     Some(below + (above - below) * place.fract())
+}
+
+/// The same of values in any order.
+#[must_use]
+pub fn quantile_of(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    quantile(&sorted, share)
 }
 
 #[cfg(test)]

@@ -1,0 +1,150 @@
+//! What a message may cost: the statements that reach PostgreSQL, besides BEGIN and COMMIT, counted as sqlx reports them. A change that makes
+//! one more for each message is seen here before it is seen in a measurement. Each test has a runtime without other threads, so that what it
+//! counts is its own.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use messaging::Relay;
+use testkit::eventually;
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+    subscriber::DefaultGuard,
+};
+
+use crate::support::*;
+
+/// Where sqlx reports statements.
+const TARGET: &str = "sqlx::query";
+
+/// The texts of all statements of this thread.
+#[derive(Clone, Default)]
+struct Statements(Arc<Mutex<Vec<String>>>);
+
+impl Statements {
+    fn listen() -> (Self, DefaultGuard) {
+        let statements = Self::default();
+        (statements.clone(), tracing::subscriber::set_default(statements))
+    }
+
+    /// How many there were with this in them.
+    fn with(&self, text: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|statement| statement.contains(text)).count()
+    }
+
+    fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Subscriber for Statements {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == TARGET
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let text = if text.whole.trim().is_empty() { text.summary } else { text.whole };
+        if !["BEGIN", "COMMIT"].contains(&text.trim()) {
+            self.0.lock().unwrap().push(text);
+        }
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// sqlx gives a short statement as its summary alone.
+#[derive(Default)]
+struct Text {
+    summary: String,
+    whole: String,
+}
+
+impl Visit for Text {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "summary" => value.clone_into(&mut self.summary),
+            "db.statement" => value.clone_into(&mut self.whole),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+}
+
+#[tokio::test]
+async fn an_event_costs_its_transaction_one_statement_and_so_do_many() {
+    let mut stage = stage().await;
+    let (statements, _listening) = Statements::listen();
+    for events in [1, 100] {
+        statements.clear();
+        let mut tx = stage.outbox.begin().await.unwrap();
+        for n in 0..events {
+            tx.publish(&moved(&format!("p-{n}"), 1)).unwrap();
+        }
+        tx.commit().await.unwrap();
+        assert_eq!(statements.all().len(), 1, "{events} events: {:#?}", statements.all());
+    }
+    stage.expect_leftovers();
+}
+
+#[tokio::test]
+async fn a_window_costs_the_relay_two_statements_however_many_events_are_in_it() {
+    let stage = stage().await;
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    relay.run_once().await.unwrap();
+    for events in [1, 200] {
+        let mut tx = stage.outbox.begin().await.unwrap();
+        for n in 0..events {
+            tx.publish(&moved(&format!("p-{events}-{n}"), 1)).unwrap();
+        }
+        tx.commit().await.unwrap();
+        let (statements, _listening) = Statements::listen();
+        // Few of a lane, so that there is nothing left to read beside them.
+        assert_eq!(relay.run_once().await.unwrap().published, events);
+        assert_eq!(statements.with("messaging.outbox"), 2, "{events} events: {:#?}", statements.all());
+    }
+}
+
+#[tokio::test]
+async fn what_is_ready_together_is_taken_with_two_statements_and_those_of_the_handlers() {
+    const EVENTS: usize = 512;
+    let mut stage = stage().await;
+    let mut tx = stage.outbox.begin().await.unwrap();
+    for n in 0..EVENTS {
+        tx.publish(&moved(&format!("p-{n}"), 1)).unwrap();
+    }
+    tx.commit().await.unwrap();
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    while relay.run_once().await.unwrap().published > 0 {}
+
+    let (statements, _listening) = Statements::listen();
+    let consumer = Running::consumer(&consumer(&stage.broker, &stage.outbox, Record::always()));
+    eventually("every effect is there", async || effects(&stage).await == i64::try_from(EVENTS).unwrap()).await;
+    consumer.stop().await;
+    assert_eq!(statements.with("insert into effect"), EVENTS, "no handler ran twice");
+    let (admitted, announced) = (statements.with("messaging.inbox"), statements.with("into messaging.outbox"));
+    // 64 at most; less while the first ones trickle in.
+    assert!(admitted <= EVENTS / 8, "{admitted} transactions for {EVENTS} messages");
+    assert!(announced <= admitted, "{announced} statements announce what {admitted} transactions decided");
+    stage.expect_leftovers();
+}

@@ -1,0 +1,100 @@
+//! The shop that is measured: its goods, its customers, and how far their orders have come.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::load::Target;
+use crate::{
+    http, seed,
+    shop::eventually,
+    stack::{Options, Stack},
+    state::Account,
+};
+
+const SKU: &str = "BENCH-01";
+const PIECES: u32 = 1_000_000;
+const CUSTOMERS: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Nothing ends because the machine is slow.
+pub(crate) fn patient(options: Options) -> Options {
+    options
+        .setting("orders", "STOCK_DEADLINE_SECONDS", 3600)
+        .setting("orders", "PAYMENT_DEADLINE_SECONDS", 3600)
+        .setting("orders", "COMMIT_DEADLINE_SECONDS", 3600)
+        .setting("inventory", "RESERVATION_SECONDS", 7200)
+}
+
+/// Customers who are logged in anew: access tokens do not last as long as a bench does. The first time there are also goods.
+pub(crate) async fn target(stack: &mut Stack, first: bool) -> Result<Target> {
+    let shop = stack.shop();
+    if first {
+        let operator = seed::plant(&shop, &mut stack.state).await?.operator;
+        shop.new_product(&operator, SKU, PIECES).await?;
+    }
+    let mut people = Vec::new();
+    for number in 0..CUSTOMERS {
+        let account = Account {
+            email: format!("bench-{number}@example.test"),
+            password: "a long and unlikely pass phrase".to_owned(),
+        };
+        people.push(shop.customer(&account, "Ann Example").await?);
+    }
+    if first {
+        // Waits until orders knows the product and every customer.
+        for person in &people {
+            shop.place(person, SKU, 1, "pm_ok").await?;
+        }
+    }
+    let tokens = people.into_iter().map(|person| person.token).collect();
+    let body = json!({ "lines": [{ "sku": SKU, "quantity": 1 }], "payment_method": "pm_ok" });
+    Ok(Target { port: shop.orders_port(), tokens, body: body.to_string().into() })
+}
+
+/// How many orders were confirmed since the process began.
+pub(crate) async fn confirmed(stack: &Stack) -> Result<f64> {
+    Ok(sum(&metrics(stack, "orders").await?, "orders_total{", "state=\"confirmed\""))
+}
+
+/// Waits until so many orders more are confirmed than before.
+pub(crate) async fn confirmed_since(stack: &Stack, before: f64, orders: usize) -> Result<()> {
+    eventually("the confirmation of all orders", PATIENCE, async || {
+        Ok((confirmed(stack).await? >= before + orders as f64).then_some(()))
+    })
+    .await
+}
+
+/// Waits until no order of the shop is under way.
+pub(crate) async fn at_rest(stack: &Stack) -> Result<()> {
+    let open = "select count(*) from orders where state not in ('confirmed', 'cancelled');";
+    eventually("the end of all orders", PATIENCE, async || {
+        Ok((stack.run_sql("orders", open).await?.trim() == "0").then_some(()))
+    })
+    .await
+}
+
+/// What the first process of a service says of itself.
+pub(crate) async fn metrics(stack: &Stack, service: &str) -> Result<String> {
+    Ok(http::get(stack.port(service)?, "/metrics").await?.text())
+}
+
+/// Adds up the samples whose line begins with `name` and has `label` in it (Prometheus' text format).
+pub(crate) fn sum(text: &str, name: &str, label: &str) -> f64 {
+    let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_added_up_by_name_and_label() {
+        let text = "# HELP orders_total x\norders_total{state=\"confirmed\",reason=\"\"} 3\norders_total{state=\"placed\"} 5\n\
+                    orders_total{state=\"confirmed\",reason=\"x\"} 4\nprocess_resident_memory_bytes 7\n";
+        assert_eq!(sum(text, "orders_total{", "state=\"confirmed\""), 7.0);
+        assert_eq!(sum(text, "process_resident_memory_bytes", ""), 7.0);
+    }
+}
