@@ -90,6 +90,11 @@ impl Collector {
         Subscription::logs(self.name)
     }
 
+    /// Has [`Outbox::health`](crate::Outbox::health) say that it does not run yet, for whoever looks before it does.
+    pub fn announce(&self) {
+        self.outbox.shared.health.set(&self.part(), Err("not started yet".into()));
+    }
+
     /// Collects until `stop`, then finishes what is in hand and acknowledges it. Outages of the broker and the database are waited out.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
         meters::describe_collector(self.name);

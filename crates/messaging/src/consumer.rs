@@ -194,6 +194,11 @@ impl Consumer {
         self.state.meters.get_or_init(|| Meters::new(self.name, self.handlers.keys().copied()))
     }
 
+    /// Has [`Outbox::health`](crate::Outbox::health) say that it does not run yet, for whoever looks before it does.
+    pub fn announce(&self) {
+        self.outbox.shared.health.set(&self.part(), Err("not started yet".into()));
+    }
+
     /// Consumes until `stop`, then finishes what is in hand and acknowledges it. Outages of the broker and the database are waited out.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
         meters::describe_consumer();

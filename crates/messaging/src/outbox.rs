@@ -16,6 +16,7 @@ use crate::{
     Error, OutboxTransaction,
     error::{Verdict, database_verdict},
     health::{Check, Health},
+    pool::{self, ANSWER_DEADLINE},
     retry::RECONNECT,
 };
 
@@ -24,6 +25,7 @@ use crate::{
 pub struct Outbox {
     pub(crate) pool: PgPool,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) answer_deadline: Duration,
 }
 
 /// What the clones of an outbox share.
@@ -91,12 +93,18 @@ impl Outbox {
             jobs: Notify::new(),
             backlog: Mutex::default(),
         };
-        Self { pool, shared: Arc::new(shared) }
+        Self { pool, shared: Arc::new(shared), answer_deadline: ANSWER_DEADLINE }
     }
 
     /// The same outbox on another pool of the same database, for a part that must not compete for connections with the others.
     pub fn on(&self, pool: PgPool) -> Self {
-        Self { pool, shared: Arc::clone(&self.shared) }
+        Self { pool, ..self.clone() }
+    }
+
+    /// As it is, with another deadline for the answers of the database than [`ANSWER_DEADLINE`].
+    #[must_use]
+    pub fn answer_deadline(self, deadline: Duration) -> Self {
+        Self { answer_deadline: deadline, ..self }
     }
 
     /// The pool, for reading. Writes belong into [`Outbox::begin`].
@@ -126,16 +134,24 @@ impl Outbox {
 
     /// Begins a transaction. Dropping it rolls back.
     pub async fn begin(&self) -> Result<OutboxTransaction, sqlx::Error> {
-        let pool = self.pool.clone();
+        let (pool, deadline) = (self.pool.clone(), self.answer_deadline);
         // sqlx 0.9 returns a connection with an open transaction to the pool when `begin` is cancelled half-way, and callers
         // are cancelled by time limits. A task of its own always runs to the end, and then drops the transaction properly.
-        #[expect(clippy::disallowed_methods, reason = "bounded by one round trip; see above")]
+        #[expect(clippy::disallowed_methods, reason = "bounded by a deadline; see above")]
         let begun = tokio::spawn(async move {
             #[expect(clippy::disallowed_methods, reason = "this is the one place, made safe by the task around it")]
-            pool.begin().await
+            pool::answered(deadline, pool.begin()).await
         });
         let tx = begun.await.map_err(|_| sqlx::Error::WorkerCrashed)??;
         Ok(OutboxTransaction::new(tx, self.clone()))
+    }
+
+    /// Waits for the database, but not for ever: see [`pool::answered`].
+    pub(crate) async fn answered<T, E: From<sqlx::Error>>(
+        &self,
+        asked: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        pool::answered(self.answer_deadline, asked).await
     }
 
     /// What waits for the broker, as it was when that was last measured; nothing, before that. Whoever takes requests that announce something

@@ -1,17 +1,44 @@
 //! A Postgres pool with the settings that this crate relies on.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{
+    io,
+    str::FromStr as _,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use failpoints::without;
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tracing::log::LevelFilter;
+use tokio::time::{Instant, timeout};
+use tracing::{log::LevelFilter, warn};
 
 use crate::error::{Verdict, database_verdict};
 
 /// How long a transaction may sit idle before the server ends it: a process that stopped must not hold locks, nor a snapshot, for ever.
 const IDLE_IN_TRANSACTION: &str = "60s";
+
+/// What a session is begun with. The server finds out within a minute when a client has vanished, and a session whose client has given up
+/// does not go on waiting for a lock.
+const SESSION: [(&str, &str); 5] = [
+    ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION),
+    ("client_connection_check_interval", "10s"),
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+];
+
+/// How long the database may take for an answer before the connection counts as lost. A server that has vanished, with its address moved to
+/// another machine perhaps, says nothing: whoever waits for it waits for ever, because nothing is on its way that TCP would miss.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A connection that has been idle is asked whether it is there, and answers at once or never.
+const PING_DEADLINE: Duration = Duration::from_secs(2);
+
+/// When an answer was last waited for in vain. Connections that are older go with the one that it was: they lead to the same place.
+static VANISHED: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// A connection that was used so recently is taken to be there: under load that is every one. Should it not be, its user gets an error, as when it
 /// had been lost a moment later.
@@ -22,10 +49,8 @@ const TRUSTED: Duration = Duration::from_millis(10);
 /// `name` is shown in `pg_stat_activity`. Use separate pools for requests and for the relay and the consumers, so that neither starves the other.
 pub fn connect_lazy(url: &str, name: &str, max_connections: u32) -> Result<PgPool, sqlx::Error> {
     use sqlx::{ConnectOptions as _, Connection as _};
-    let options = PgConnectOptions::from_str(url)?
-        .application_name(name)
-        .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
-        .log_statements(LevelFilter::Trace);
+    let options =
+        PgConnectOptions::from_str(url)?.application_name(name).options(SESSION).log_statements(LevelFilter::Trace);
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(5))
@@ -33,13 +58,60 @@ pub fn connect_lazy(url: &str, name: &str, max_connections: u32) -> Result<PgPoo
         .test_before_acquire(false)
         .before_acquire(|conn, meta| {
             Box::pin(async move {
+                if is_doubtful(meta.age) {
+                    return Ok(false);
+                }
                 if meta.idle_for > TRUSTED {
-                    conn.ping().await?;
+                    match timeout(PING_DEADLINE, conn.ping()).await {
+                        Ok(answer) => answer?,
+                        Err(_) if without("answer-deadline") => {}
+                        Err(_) => {
+                            doubt(PING_DEADLINE);
+                            return Ok(false);
+                        }
+                    }
                 }
                 Ok(true)
             })
         })
+        // sqlx asks each connection that comes back whether it is there, without an end.
+        .after_release(|_, meta| Box::pin(async move { Ok(!is_doubtful(meta.age)) }))
         .connect_lazy_with(options))
+}
+
+/// Waits for the database, but no longer than `deadline` ([`ANSWER_DEADLINE`] where nothing else is known). Whatever was asked may have been
+/// done all the same. The connections of the process that are older than this are closed, and new ones opened in their place.
+///
+/// # Errors
+/// Those of what was asked; [`sqlx::Error::Io`] with [`io::ErrorKind::TimedOut`] when there was no answer.
+pub async fn answered<T, E: From<sqlx::Error>>(
+    deadline: Duration,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    if without("answer-deadline") {
+        return asked.await;
+    }
+    tokio::pin!(asked);
+    match timeout(deadline, asked.as_mut()).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            // Before its connection goes back to the pool with the end of what was asked.
+            doubt(deadline);
+            let text = format!("the database did not answer within {deadline:?}; its connections are made anew");
+            Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)).into())
+        }
+    }
+}
+
+fn doubt(waited: Duration) {
+    warn!(?waited, "the database does not answer; its connections are made anew");
+    *VANISHED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+}
+
+/// Whether a connection of this age was there when an answer failed to come.
+fn is_doubtful(age: Duration) -> bool {
+    let vanished = *VANISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    vanished.is_some_and(|at| age >= at.elapsed())
 }
 
 /// Whether the same request can work in a moment: the database is gone, restarting, closed or out of connections, or two transactions were in

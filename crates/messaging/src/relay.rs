@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 use crate::{
     Broker, Error, Outbox,
     error::{Verdict, database_verdict},
-    meters,
+    meters, pool,
     publisher::CONFIRM_DEADLINE,
     relay::{lanes::Lanes, round::Channels, window::Window},
     retry::RECONNECT,
@@ -109,7 +109,7 @@ impl Relay {
             self.notify(&pumped),
             self.listen(&stop),
         )?;
-        let released = self.lanes.release_all(&self.outbox.pool).await;
+        let released = self.outbox.answered(self.lanes.release_all(&self.outbox.pool)).await;
         self.outbox.shared.wake.held.store(0, std::sync::atomic::Ordering::Release);
         self.outbox.shared.health.set("relay", Err("stopped".into()));
         if let Err(error) = released {
@@ -214,16 +214,17 @@ impl Relay {
     }
 }
 
-/// Repeats a piece of upkeep until `stop`. What fails for a while is logged and tried again.
+/// Repeats a piece of upkeep until `stop`. What fails for a while is logged and tried again, and so is what takes longer than `deadline`.
 pub(crate) async fn every<F: Future<Output = Result<(), sqlx::Error>>>(
     what: &str,
     period: Duration,
+    deadline: Duration,
     stop: &CancellationToken,
     mut work: impl FnMut() -> F,
 ) -> Result<(), Error> {
     let mut failures = 0;
     loop {
-        let wait = match work().await {
+        let wait = match pool::answered(deadline, work()).await {
             Ok(()) => {
                 failures = 0;
                 period

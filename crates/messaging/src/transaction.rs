@@ -116,16 +116,17 @@ impl OutboxTransaction {
 
     /// Commits what this crate has done by itself: it publishes nothing, and no error of it was swallowed.
     pub(crate) async fn commit_own(self) -> Result<(), sqlx::Error> {
-        self.tx.commit().await
+        self.outbox.answered(self.tx.commit()).await
     }
 
     /// Writes the events and commits. Then, and only then, the relay is woken.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         hit("outbox.before_events").await?;
         let apart = if without("one-transaction") { std::mem::take(&mut self.pending) } else { Vec::new() };
-        let lanes = self.flush().await?;
+        let outbox = self.outbox.clone();
+        let lanes = outbox.answered(self.flush()).await?;
         hit("outbox.before_commit").await?;
-        self.tx.commit().await?;
+        outbox.answered(self.tx.commit()).await?;
         hit("outbox.after_commit").await?;
         if !apart.is_empty() {
             insert(&mut *self.outbox.pool.acquire().await?, &apart).await?;

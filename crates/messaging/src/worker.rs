@@ -198,7 +198,8 @@ impl<T: Task> Worker<T> {
     /// Works until `stop`, then finishes what is in hand.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
         meters::describe_jobs(T::NAME);
-        let measure = relay::every("counting jobs", waiting::PERIOD, &stop, || self.measure());
+        let deadline = self.outbox.answer_deadline;
+        let measure = relay::every("counting jobs", waiting::PERIOD, deadline, &stop, || self.measure());
         tokio::try_join!(self.work_until(&stop), measure)?;
         Ok(())
     }
@@ -217,7 +218,7 @@ impl<T: Task> Worker<T> {
             let room = if failures > 0 { 1 } else { self.concurrency }.saturating_sub(running.len());
             let mut claimed = 0;
             if room > 0 && Instant::now() >= not_before {
-                match self.claim(room).await {
+                match self.outbox.answered(self.claim(room)).await {
                     Ok(jobs) => {
                         claimed = jobs.len();
                         for job in jobs {
@@ -316,7 +317,7 @@ impl<T: Task> Worker<T> {
                     warn!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job failed and will be tried again");
                 }
             }
-            if let Err(error) = self.finish(&job, outcome, weather).await {
+            if let Err(error) = self.outbox.answered(self.finish(&job, outcome, weather)).await {
                 // The lease expires and the job is done again; the provider's idempotency makes that harmless.
                 warn!(task = T::NAME, job = %job.id, ?error, "the outcome of a job could not be recorded");
             }

@@ -166,11 +166,13 @@ impl Process {
 
     /// Runs a consumer, once the broker has what it needs.
     pub fn consume(&mut self, consumer: Consumer) {
+        consumer.announce();
         self.core.consumers.push(consumer);
     }
 
     /// Runs a collector of lines of logs, once the broker has what it needs.
     pub fn collect(&mut self, collector: Collector) {
+        collector.announce();
         self.core.collectors.push(collector);
     }
 

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix_web::{
@@ -27,12 +27,16 @@ use opentelemetry::{
     propagation::Extractor,
     trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
 };
+use tokio::time::timeout;
 use tracing::{Instrument as _, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::{
     Problem, admission::Place, body, connection::Connection, observer::Observation, route::Route, server::Shared,
 };
+
+/// Told to whoever waited in vain.
+const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// Help texts for the metrics of this crate.
 pub(crate) fn describe_metrics() {
@@ -76,11 +80,16 @@ async fn answer(
     let outcome = match exchange.admit(&mut request).await {
         Err(problem) => Ok(request.into_response(problem.error_response())),
         // The place is held until the handler has answered; while the answer goes to a client that takes its time, nothing else waits for it.
-        Ok(_place) => match AssertUnwindSafe(async { next.call(request).await }).catch_unwind().await {
-            Ok(outcome) => outcome.map(ServiceResponse::map_into_boxed_body),
-            // The panic hook has logged it, with the ids of this request.
-            Err(_panic) => Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into()),
-        },
+        Ok(_place) => {
+            let deadline = request.app_data::<Data<Shared>>().map(|shared| shared.options.request_timeout);
+            let handled = AssertUnwindSafe(async { next.call(request).await }).catch_unwind();
+            match timeout(deadline.unwrap_or(Duration::MAX), handled).await {
+                Ok(Ok(outcome)) => outcome.map(ServiceResponse::map_into_boxed_body),
+                // The panic hook has logged it, with the ids of this request.
+                Ok(Err(_panic)) => Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into()),
+                Err(_elapsed) => Err(too_slow().into()),
+            }
+        }
     };
     match outcome {
         Ok(response) => {
@@ -94,6 +103,15 @@ async fn answer(
             Err(InternalError::from_response(error, response).into())
         }
     }
+}
+
+/// What a request is answered with that was worked on for too long: by a database that has vanished, say.
+fn too_slow() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "It took too long")
+        .detail(
+            "Whether it was done is not known. Send the request again, with the same Idempotency-Key if it had one.",
+        )
+        .retry_after(COME_BACK_AFTER)
 }
 
 /// One request and its answer. Ends when the last byte of the answer is handed over, or when the client is gone.

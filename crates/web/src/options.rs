@@ -54,6 +54,10 @@ pub struct HttpOptions {
     #[arg(long = "route-wait-seconds", env = "HTTP_ROUTE_WAIT_SECONDS", value_name = "SECONDS", value_parser = seconds, default_value = "0.25")]
     pub route_wait: Duration,
 
+    /// Time that a request may be worked on; then 503. The answer may still be long, as a stream is
+    #[arg(long = "request-timeout-seconds", env = "HTTP_REQUEST_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = seconds, default_value = "30")]
+    pub request_timeout: Duration,
+
     /// Time for requests in flight to finish when the server stops
     #[arg(long = "drain-timeout-seconds", env = "HTTP_DRAIN_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = seconds, default_value = "30")]
     pub drain_timeout: Duration,
@@ -87,6 +91,7 @@ impl HttpOptions {
             route_places: None,
             route_waiting: defaults::ROUTE_WAITING,
             route_wait: Duration::from_millis(250),
+            request_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             trusted_proxies: 0,
         }

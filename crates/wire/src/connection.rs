@@ -35,6 +35,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) struct Connection {
     speech: Mutex<Speech>,
     cut: Notify,
+    strand: Notify,
 }
 
 type Watch = watch::Receiver<Vec<Arc<Armed>>>;
@@ -45,6 +46,8 @@ enum End {
     Cut,
     /// Because somebody wanted it cut, or a side broke it.
     Broken,
+    /// The server is gone, and the client does not know.
+    Stranded,
 }
 
 impl From<io::Error> for End {
@@ -55,7 +58,7 @@ impl From<io::Error> for End {
 
 impl Connection {
     pub(crate) fn new(speech: Speech) -> Self {
-        Self { speech: Mutex::new(speech), cut: Notify::new() }
+        Self { speech: Mutex::new(speech), cut: Notify::new(), strand: Notify::new() }
     }
 
     pub(crate) fn who(&self) -> Who {
@@ -65,6 +68,11 @@ impl Connection {
     /// Has it cut, both sides with a reset.
     pub(crate) fn cut(&self) {
         self.cut.notify_one();
+    }
+
+    /// Has it lead nowhere: the client is not told.
+    pub(crate) fn strand(&self) {
+        self.strand.notify_one();
     }
 
     /// Passes on what both sides say until one has enough. `said`: what the client has said already.
@@ -80,6 +88,7 @@ impl Connection {
             tokio::select! {
                 end = async { tokio::try_join!(asking, answering) } => end.err(),
                 () = self.cut.notified() => Some(End::Broken),
+                () = self.strand.notified() => Some(End::Stranded),
             }
         };
         match end {
@@ -93,6 +102,11 @@ impl Connection {
             Some(End::Broken) => {
                 reset(client);
                 reset(server);
+            }
+            Some(End::Stranded) => {
+                reset(server);
+                // Whatever is said is received, up to the end, and nobody hears it.
+                let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
             }
         }
     }

@@ -90,6 +90,14 @@ impl Proxy {
         there.len() as u64
     }
 
+    /// Has the connections that are there lead nowhere, as when a machine is gone and its address is another one's now: who is connected is not
+    /// told, hears nothing any more, and can connect anew. The engine takes them for broken. How many they were.
+    pub fn strand(&self, aim: &Aim) -> u64 {
+        let there = self.shared.these(aim);
+        there.iter().for_each(|connection| connection.strand());
+        there.len() as u64
+    }
+
     /// How many connections there are.
     #[must_use]
     pub fn connections(&self, aim: &Aim) -> usize {

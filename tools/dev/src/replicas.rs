@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
 
 use crate::{
     binaries::Binaries,
@@ -23,6 +24,14 @@ use crate::{
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 /// The services drain for up to 30 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(40);
+/// What a service says of those of its parts that work without being asked: the beginnings of their names.
+const PARTS: [&str; 5] = [
+    "messaging.publish connection",
+    "messaging.consume connection",
+    "messaging.relay",
+    "messaging.consumer",
+    "messaging.collector",
+];
 
 /// A replica as it is called in logs and lists.
 pub(crate) fn label(service: &str, replica: u16) -> String {
@@ -137,6 +146,18 @@ pub(crate) async fn readiness(port: u16) -> Result<(), String> {
         Ok(answer) => Err(format!("{}: {}", answer.status.as_u16(), answer.text().replace('\n', " "))),
         Err(error) => Err(error.root_cause().to_string()),
     }
+}
+
+/// `Err` says in one line what a service does not do yet that it does beside answering: it publishes and consumes.
+pub(crate) async fn at_work(port: u16) -> Result<()> {
+    let answer = http::get(port, "/readyz").await?;
+    let report: Value = serde_json::from_str(&answer.text())?;
+    ensure!(answer.status.is_success(), "it is not ready");
+    let is_part = |name: &str| PARTS.iter().any(|part| name.starts_with(part));
+    let checks = report["checks"].as_array().into_iter().flatten();
+    let mut parts = checks.filter(|check| check["name"].as_str().is_some_and(is_part));
+    let idle = parts.find(|check| check["ok"] != true);
+    idle.map_or(Ok(()), |check| Err(anyhow!("{}: {}", check["name"], check["reason"])))
 }
 
 /// Stops one process, letting it finish what it has in hand, and forgets it.

@@ -120,16 +120,7 @@ impl Lane {
                 self.consumer.meters().deadlocks.increment(1);
                 continue;
             }
-            let parked = match error.verdict() {
-                Verdict::Unavailable if without("pause") => self.consumer.park(message, &error.message()).await,
-                Verdict::Reject if without("reject") => Err(error),
-                Verdict::Reject if without("dead-letters") => Ok(()),
-                Verdict::Retry | Verdict::Again if without("retries") => Ok(()),
-                Verdict::Unavailable => Err(error),
-                Verdict::Reject => self.consumer.bury(message, &error.message()).await,
-                Verdict::Retry | Verdict::Again => self.consumer.park(message, &error.message()).await,
-            };
-            match parked {
+            match self.consumer.outbox.answered(self.put_aside(message, error)).await {
                 Ok(()) => {
                     self.finish(message, suspect).await;
                     return Ok(());
@@ -148,12 +139,26 @@ impl Lane {
         }
     }
 
+    /// Parks or buries a message that failed, unless it was nobody's fault: then that is returned.
+    async fn put_aside(&self, message: &Message, error: HandlerError) -> Result<(), HandlerError> {
+        match error.verdict() {
+            Verdict::Unavailable if without("pause") => self.consumer.park(message, &error.message()).await,
+            Verdict::Reject if without("reject") => Err(error),
+            Verdict::Reject if without("dead-letters") => Ok(()),
+            Verdict::Retry | Verdict::Again if without("retries") => Ok(()),
+            Verdict::Unavailable => Err(error),
+            Verdict::Reject => self.consumer.bury(message, &error.message()).await,
+            Verdict::Retry | Verdict::Again => self.consumer.park(message, &error.message()).await,
+        }
+    }
+
     async fn settle_once(&self, message: &Message, suspect: bool) -> Result<(), HandlerError> {
         if let Some(reason) = &message.malformed {
             return Err(HandlerError::reject(reason.clone()));
         }
         if suspect {
-            let deaths = self.consumer.mark_in_hand(message.envelope.message_id).await?;
+            let marking = self.consumer.mark_in_hand(message.envelope.message_id);
+            let deaths = self.consumer.outbox.answered(marking).await?;
             hit("consumer.suspect_marked").await.map_err(sqlx::Error::Io)?;
             if deaths >= self.consumer.options.max_deaths {
                 return Err(HandlerError::reject(format!("{deaths} processes died while they had it in hand")));
@@ -161,7 +166,10 @@ impl Lane {
         }
         loop {
             let fates = self.consumer.try_messages(std::slice::from_ref(message)).await?;
-            if fates != [Fate::Behind] || self.consumer.park_behind(message).await? == Parked::Yes {
+            if fates != [Fate::Behind] {
+                return Ok(());
+            }
+            if self.consumer.outbox.answered(self.consumer.park_behind(message)).await? == Parked::Yes {
                 return Ok(());
             }
             // What was ahead has just left: now it is this one's turn.
@@ -170,8 +178,11 @@ impl Lane {
 
     /// The fate of a message is decided and committed.
     async fn finish(&self, message: &Message, suspect: bool) {
-        if suspect && let Err(error) = self.consumer.unmark(message.envelope.message_id).await {
-            debug!(%error, "a mark stays behind and will be swept up");
+        if suspect {
+            let unmarking = self.consumer.unmark(message.envelope.message_id);
+            if let Err(error) = self.consumer.outbox.answered(unmarking).await {
+                debug!(%error, "a mark stays behind and will be swept up");
+            }
         }
         self.acks.done([message.tag]).await;
     }

@@ -39,9 +39,8 @@ impl Consumer {
         let mut deliveries = channel.basic_consume(queue.into(), "".into(), options, Default::default()).await?;
         while let Some(delivery) = deliveries.next().await {
             let message = Message::read(delivery?);
-            self.bury(&message, "the broker gave up on it (delivery limit or reject)")
-                .await
-                .map_err(|error| Error::Configuration(error.message()))?;
+            let burying = self.bury(&message, "the broker gave up on it (delivery limit or reject)");
+            self.outbox.answered(burying).await.map_err(|error| Error::Configuration(error.message()))?;
             channel.basic_ack(message.tag, BasicAckOptions::default()).await?;
         }
         Ok(())

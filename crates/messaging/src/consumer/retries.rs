@@ -14,6 +14,7 @@ use crate::{
     consumer::parking::{Failure, entry, lock_key, promote_next, record_failure},
     context::TraceContext,
     error::Verdict,
+    pool,
     retry::RECONNECT,
 };
 
@@ -61,14 +62,14 @@ impl Consumer {
         if self.state.pause.until().is_some() {
             return Ok(0);
         }
-        let attempts = self.claim().await?;
+        let attempts = self.outbox.answered(self.claim()).await?;
         if !attempts.is_empty() {
             hit("retries.after_claim").await?;
         }
         let count = attempts.len();
         for attempt in attempts {
             if stop.is_cancelled() {
-                self.give_back(&attempt).await?;
+                self.outbox.answered(self.give_back(&attempt)).await?;
                 continue;
             }
             let _together = self.state.suspects.read().await;
@@ -129,7 +130,8 @@ impl Consumer {
         let result = if attempt.envelope.attempt > self.retry.max_attempts {
             Err(HandlerError::reject("the process died during the last attempt"))
         } else {
-            self.try_parked(&attempt).await
+            let deadline = self.options.handler_deadline + self.outbox.answer_deadline;
+            pool::answered(deadline, self.try_parked(&attempt)).await
         };
         match result {
             Ok(()) => {
@@ -145,7 +147,7 @@ impl Consumer {
                 );
                 Ok(())
             }
-            Err(error) => self.failed(&attempt, &error).await,
+            Err(error) => self.outbox.answered(self.failed(&attempt, &error)).await,
         }
     }
 

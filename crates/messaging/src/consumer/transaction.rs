@@ -38,7 +38,7 @@ impl Consumer {
         hit("consumer.before_transaction").await.map_err(sqlx::Error::Io)?;
         let mut tx = self.outbox.begin().await?;
         let envelopes: Vec<_> = messages.iter().map(|message| &message.envelope).collect();
-        let admissions = self.admit(&mut tx, &envelopes).await?;
+        let admissions = self.outbox.answered(self.admit(&mut tx, &envelopes)).await?;
         if without("inbox-in-transaction") {
             tx.commit().await?;
             tx = self.outbox.begin().await?;

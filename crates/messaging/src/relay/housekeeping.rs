@@ -20,8 +20,9 @@ const BATCH: i64 = 5_000;
 
 impl Relay {
     pub(super) async fn keep_house(&self, stop: &CancellationToken) -> Result<(), Error> {
-        let upkeep = super::every("housekeeping", PERIOD, stop, || self.outbox.keep_house());
-        let gauges = super::every("measuring the outbox", GAUGE_PERIOD, stop, || self.outbox.measure());
+        let upkeep = super::every("housekeeping", PERIOD, PERIOD, stop, || self.outbox.keep_house());
+        let deadline = self.outbox.answer_deadline;
+        let gauges = super::every("measuring the outbox", GAUGE_PERIOD, deadline, stop, || self.outbox.measure());
         tokio::try_join!(upkeep, gauges)?;
         Ok(())
     }

@@ -159,7 +159,9 @@ impl Lanes {
 impl Relay {
     pub(super) async fn keep_lanes(&self, stop: &CancellationToken) -> Result<(), Error> {
         let wake = &self.outbox.shared.wake;
-        super::every("renewing the lanes", self.options.lease / 3, stop, || async {
+        // A renewal that takes as long as the lease comes too late anyway.
+        let deadline = self.options.lease.min(self.outbox.answer_deadline);
+        super::every("renewing the lanes", self.options.lease / 3, deadline, stop, || async {
             let before = wake.held.load(Ordering::Acquire);
             self.lanes.refresh(&self.outbox.pool).await?;
             let held = self.lanes.state().held.iter().fold(0, |lanes, lane| lanes | lane_bit(*lane));

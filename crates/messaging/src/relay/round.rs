@@ -68,13 +68,14 @@ impl Relay {
             // A lane moves when nothing of it is in hand.
             window.forget_unsent();
             progress += self.settle(window).await?;
-            self.lanes.release_surplus(&self.outbox.pool).await?;
+            self.outbox.answered(self.lanes.release_surplus(&self.outbox.pool)).await?;
         }
         window.keep_to(&lease);
         if window.is_empty() && !window.has_answered() {
             window.look_again();
             if let Some(wanted) = window.wanted(&lease, self.options.window, &Wave::default()) {
-                window.take_in(&wanted, window::read(&self.outbox, &lease, &wanted).await?);
+                let read = self.outbox.answered(window::read(&self.outbox, &lease, &wanted)).await?;
+                window.take_in(&wanted, read);
             }
             if window.is_empty() {
                 return Ok(progress);
@@ -96,7 +97,7 @@ impl Relay {
             Ok::<_, sqlx::Error>((settled, read))
         };
         // Neither is cancelled when the other one fails: what was answered before is settled all the same.
-        let (sent, kept) = tokio::join!(self.send(channels, wave, &lease), keeping);
+        let (sent, kept) = tokio::join!(self.send(channels, wave, &lease), self.outbox.answered(keeping));
         let ((answered, unsent), (settled, read)) = (sent?, kept?);
         progress += settled;
         window.take_back(answered, unsent);
@@ -117,7 +118,7 @@ impl Relay {
     pub(super) async fn settle(&self, window: &mut Window) -> Result<Progress, Error> {
         let answered = window.take_answered();
         let Some(lease) = window.lease() else { return Ok(Progress::default()) };
-        let progress = answered.settle(&self.outbox, lease).await?;
+        let progress = self.outbox.answered(answered.settle(&self.outbox, lease)).await?;
         if answered.releases() {
             window.look_again();
         }

@@ -14,8 +14,10 @@ const BATCH: i64 = 200;
 
 impl Relay {
     pub(super) async fn promote(&self, stop: &CancellationToken) -> Result<(), Error> {
-        super::every("promoting scheduled events", PERIOD, stop, || async {
-            while self.promote_due().await? == usize::try_from(BATCH).unwrap_or_default() {}
+        // One look at a time has a deadline; there may be very many.
+        let deadline = Duration::MAX;
+        super::every("promoting scheduled events", PERIOD, deadline, stop, || async {
+            while self.outbox.answered(self.promote_due()).await? == usize::try_from(BATCH).unwrap_or_default() {}
             Ok(())
         })
         .await

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -13,6 +14,8 @@ use crate::{Error, relay::Relay, retry::RECONNECT};
 
 const CHANNEL: &str = "messaging_outbox";
 const DEBOUNCE: Duration = Duration::from_millis(5);
+/// After so long without a word, another connection listens.
+const SILENCE: Duration = Duration::from_secs(60);
 
 impl Relay {
     pub(super) async fn notify(&self, stop: &CancellationToken) -> Result<(), Error> {
@@ -23,7 +26,8 @@ impl Relay {
                 () = wake.remote.notified() => {}
             }
             let lanes = wake.take_remote().to_string();
-            let sent = sqlx::query!("select pg_notify($1, $2)", CHANNEL, lanes).execute(&self.outbox.pool).await;
+            let notify = sqlx::query!("select pg_notify($1, $2)", CHANNEL, lanes).execute(&self.outbox.pool);
+            let sent = self.outbox.answered(notify).await;
             if let Err(error) = sent {
                 // A hint was lost; the other replica finds the events by polling.
                 warn!(%error, "could not wake the other relays");
@@ -54,11 +58,13 @@ impl Relay {
     }
 
     async fn hear(&self) -> Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(&self.outbox.pool).await?;
-        listener.listen(CHANNEL).await?;
+        let mut listener = self.outbox.answered(PgListener::connect_with(&self.outbox.pool)).await?;
+        self.outbox.answered(listener.listen(CHANNEL)).await?;
         let wake = &self.outbox.shared.wake;
         loop {
-            let lanes = match listener.try_recv().await? {
+            // Whether nobody says anything or nothing gets here cannot be told.
+            let Ok(heard) = timeout(SILENCE, listener.try_recv()).await else { return Ok(()) };
+            let lanes = match heard? {
                 Some(notification) => notification.payload().parse().unwrap_or(u16::MAX),
                 // The connection was lost and made anew; what was sent meanwhile is unknown.
                 None => u16::MAX,

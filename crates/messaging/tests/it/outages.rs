@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use messaging::{Broker, BrokerOptions, HandlerError, Relay};
+use messaging::{Broker, BrokerOptions, HandlerError, Outbox, Relay};
 use testkit::eventually;
 use tokio::time::Instant;
 
@@ -148,6 +148,34 @@ async fn a_database_that_goes_away_loses_nothing_and_spends_no_attempts() {
     flow.settle(&stage).await;
     assert_eq!(stage.count("select max(attempt) from effect").await, 1);
     assert_eq!(stage.count("select count(*) from messaging.parked").await, 0);
+}
+
+/// Switch: `answer-deadline`. A machine vanishes, and its address is another one's: nobody is told, and what was asked is never answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_vanishes_without_a_word_is_connected_to_anew() {
+    let stage = stage().await;
+    let (user, place) = stage.database.url.rsplit_once('@').unwrap();
+    let (engine, name) = place.split_once('/').unwrap();
+    let proxy = wire::Proxy::postgres(engine).await.unwrap();
+    let url = format!("{user}@{}/{name}", proxy.address());
+    let pool = messaging::pool::connect_lazy(&url, "parcels", 10).unwrap();
+    let outbox = Outbox::new(pool, "parcels").answer_deadline(Duration::from_secs(1));
+    let relay = Running::relay(&Relay::with_options(&outbox, &stage.broker, relay_options()));
+    let consumer = Running::consumer(&consumer(&stage.broker, &outbox, Record::always()));
+    arrives(&stage, 0).await;
+    for round in 1..=3 {
+        for n in 0..50 {
+            publish(&stage.outbox, &format!("q-{n}"), round).await;
+        }
+        eventually("both are at work", async || effects(&stage).await > 50 * (round - 1) + 1).await;
+        assert!(proxy.strand(&wire::Aim::everybody()) > 0, "somebody was connected");
+        eventually("every effect is there", async || effects(&stage).await == 50 * round + 1).await;
+    }
+    eventually("everything is settled", async || pending(&stage).await == 0).await;
+    consumer.stop().await;
+    relay.stop().await;
+    assert_eq!(stage.count("select count(distinct message_id) from effect").await, 151);
+    assert_eq!(steps(&stage, "q-7").await, [1, 2, 3]);
 }
 
 /// An address, with another node's place before its own.

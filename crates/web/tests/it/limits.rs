@@ -53,6 +53,19 @@ async fn the_limit_for_heads_does_not_hurry_an_answer() {
 }
 
 #[tokio::test]
+async fn a_request_that_takes_too_long_is_503_and_its_place_is_free() {
+    let app = start(|options| {
+        (options.request_timeout, options.route_places, options.route_waiting) = (SHORT, Some(1), 0);
+    });
+    let late = app.get("/wait").await;
+    let problem = late.problem(503, "timeout");
+    assert!(problem["detail"].as_str().unwrap().contains("Idempotency-Key"), "{problem}");
+    late.header("retry-after");
+    app.go.add_permits(1);
+    assert_eq!(app.get("/wait").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_arrive_in_time_is_408_for_every_kind_of_extractor() {
     let app = start(|options| options.body_timeout = SHORT);
     for path in ["/things", "/bytes", "/text"] {

@@ -146,3 +146,18 @@ async fn connections_are_cut_and_counted() {
     }
     eventually("none is left", async || stage.proxy.connections(&Aim::everybody()) == 0).await;
 }
+
+#[tokio::test]
+async fn who_is_stranded_is_not_told_and_can_connect_anew() {
+    let stage = stage().await;
+    let mut stranded = stage.connect().await.unwrap();
+    assert_eq!(stage.proxy.strand(&Aim::everybody()), 1);
+    let mut other = stage.connect().await.unwrap();
+    write(&mut other, 1).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_millis(300), write(&mut stranded, 2)).await;
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(stage.parcels().await, 1);
+    drop(stranded);
+    other.close().await.unwrap();
+    eventually("none is left", async || stage.proxy.connections(&Aim::everybody()) == 0).await;
+}

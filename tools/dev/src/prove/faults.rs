@@ -229,13 +229,13 @@ async fn start_engines(stack: &mut Stack) -> Result<()> {
     Ok(())
 }
 
-/// Waits until every process answers that it is ready.
+/// Waits until every process is ready, and does what it is there for.
 async fn healed(stack: &mut Stack) -> Result<()> {
     for running in &stack.state.services {
         let label = replicas::label(&running.service, running.replica);
         eventually(&format!("{label} to be ready again"), HEAL_PATIENCE, async || {
             ensure!(running.process.is_running(), "{label} has ended by itself");
-            Ok(replicas::readiness(running.port).await.ok())
+            Ok(replicas::at_work(running.port).await.ok())
         })
         .await?;
     }
@@ -264,7 +264,12 @@ fn mails_in_hand(planned: &PlannedFault, evidence: &Evidence, replicas: u16) -> 
     match planned.kind {
         Kind::Point => points::mails_in_hand(planned),
         Kind::Kill | Kind::Pause | Kind::Terminate | Kind::OtherVersion if of_notifications => MAILS_IN_HAND,
-        Kind::TerminateSessions | Kind::RollingRestart | Kind::LockedTable | Kind::ClockAhead | Kind::ClockBehind
+        Kind::TerminateSessions
+        | Kind::RollingRestart
+        | Kind::LockedTable
+        | Kind::ClockAhead
+        | Kind::ClockBehind
+        | Kind::FullQueue
             if of_notifications =>
         {
             all
@@ -274,7 +279,7 @@ fn mails_in_hand(planned: &PlannedFault, evidence: &Evidence, replicas: u16) -> 
         Kind::MailReplyLost => evidence.count,
         // One session, of one mail.
         Kind::CutTransaction | Kind::CutReply if of_notifications => 1,
-        Kind::DatabaseSilent | Kind::DatabaseRefused => all,
+        Kind::DatabaseGone | Kind::DatabaseSilent | Kind::DatabaseRefused => all,
         Kind::CrashDatabase | Kind::KillDatabase | Kind::PauseDatabase | Kind::PauseBackend => all,
         _ => 0,
     }

@@ -128,6 +128,8 @@ kinds! {
     LostCommitReply { "lost_commit_reply", Network, Aim::Service(CONSUMERS), 3000..6000, "a commit is done, and its answer is lost" }
     CutTransaction { "cut_transaction", Network, Aim::Service(CONSUMERS), 3000..6000, "a transaction is cut where it has written" }
     CutReply { "cut_reply", Network, Aim::Service(ALL), 3000..6000, "a connection to the database is cut before the answer" }
+    /// Found out by a deadline, not by TCP.
+    DatabaseGone { "database_gone", Network, Aim::Whole, 2000..6000, "the database is another machine from now on, and its connections lead nowhere" }
     DatabaseSilent { "database_silent", Network, Aim::Whole, 4000..15000, "nothing passes between services and database, and nobody is told" }
     DatabaseSlow { "database_slow", Network, Aim::Whole, 4000..8000, "whatever is said to the database or by it comes late" }
     DatabaseRefused { "database_refused", Network, Aim::Whole, 1000..5000, "connections to the database are cut, and refused for a time" }
@@ -147,7 +149,7 @@ kinds! {
 impl Kind {
     /// Whether it lies between the services and the database, not the broker.
     pub(super) fn is_of_the_database(self) -> bool {
-        matches!(self, Self::DatabaseSilent | Self::DatabaseSlow | Self::DatabaseRefused)
+        matches!(self, Self::DatabaseGone | Self::DatabaseSilent | Self::DatabaseSlow | Self::DatabaseRefused)
     }
 }
 

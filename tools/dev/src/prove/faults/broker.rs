@@ -67,8 +67,17 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
             Ok(Open::new(0, "", Undo::Nothing))
         }
         Kind::FullQueue => {
-            limit(&stack.engines.rabbitmq, service(planned)?, Some(0)).await?;
-            Ok(Open::new(0, "", Undo::Nothing))
+            let queue = service(planned)?;
+            limit(&stack.engines.rabbitmq, queue, Some(0)).await?;
+            let reading: Vec<_> = match queue {
+                // It is also who causes what all others hear, and its queue is the fullest anyway.
+                "orders" => Vec::new(),
+                _ => stack.state.services.iter().filter(|known| known.service == queue).collect(),
+            };
+            // A queue is full when whoever reads it stands still.
+            let reading: Vec<_> = reading.into_iter().map(|running| running.process.clone()).collect();
+            reading.iter().try_for_each(|process| process.signal(Signal::STOP))?;
+            Ok(Open::new(0, "", Undo::Continue(reading)))
         }
         Kind::LostBinding => {
             let (rabbitmq, queue) = (&stack.engines.rabbitmq, service(planned)?);
@@ -92,6 +101,13 @@ pub(super) async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Ope
     let stack = &mut *world.stack;
     match (planned.kind, open.undo) {
         (_, Undo::StartEngines) => start_engines(stack).await?,
+        (Kind::FullQueue, Undo::Continue(reading)) => {
+            let queue = service(planned)?;
+            let seen = refused(stack, queue).await;
+            reading.iter().try_for_each(|process| process.signal(Signal::CONT))?;
+            limit(&stack.engines.rabbitmq, queue, None).await?;
+            return seen;
+        }
         (_, Undo::Continue(all)) => all.iter().try_for_each(|process| process.signal(Signal::CONT))?,
         (_, Undo::RefillAll(began, all)) => return refill(stack, &began, &all, open.seen).await,
         (_, Undo::Replay(began)) => return fill(stack, service(planned)?, &began, open.seen).await,
@@ -103,12 +119,6 @@ pub(super) async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Ope
         (Kind::DiskAlarm, _) => {
             let seen = blocked(stack).await;
             private_rabbitmq::ctl(&stack.state, &["set_disk_free_limit", "256MB"]).await?;
-            return seen;
-        }
-        (Kind::FullQueue, _) => {
-            let queue = service(planned)?;
-            let seen = refused(stack, queue).await;
-            limit(&stack.engines.rabbitmq, queue, None).await?;
             return seen;
         }
         _ => {}

@@ -28,6 +28,11 @@ struct Done<'a> {
 }
 
 pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
+    if planned.kind == Kind::DatabaseGone {
+        let Proxies { postgres, .. } = proxies(world.stack)?;
+        let count = postgres.strand(&Aim::everybody());
+        return Ok(Open::new(count, format!("{count} connections to the database led nowhere"), Undo::Nothing));
+    }
     let done = done(world.stack, planned)?;
     let injection = done.proxy.inject(&done.aim, done.fault);
     let cut = if done.cuts { done.proxy.cut(&done.aim) } else { 0 };
@@ -36,7 +41,7 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
 
 /// What bites once has its time to do so, also when that is longer than was planned.
 pub(super) async fn end(_: &mut World<'_>, _: &PlannedFault, open: Open) -> Result<Evidence> {
-    let Undo::Heal(injection) = open.undo else { bail!("there is nothing to heal") };
+    let Undo::Heal(injection) = open.undo else { return Ok(open.seen) };
     if open.seen.count == 0 {
         injection.bites(BITES_WITHIN).await;
     }
@@ -44,8 +49,12 @@ pub(super) async fn end(_: &mut World<'_>, _: &PlannedFault, open: Open) -> Resu
     Ok(Evidence { count, text: format!("{count} {}", open.seen.text) })
 }
 
+fn proxies(stack: &Stack) -> Result<&Proxies> {
+    stack.proxies.as_ref().context("the services reach the engines directly")
+}
+
 fn done<'a>(stack: &'a Stack, planned: &PlannedFault) -> Result<Done<'a>> {
-    let Proxies { amqp, postgres } = stack.proxies.as_ref().context("the services reach the engines directly")?;
+    let Proxies { amqp, postgres } = proxies(stack)?;
     let draw = planned.draw;
     let (proxy, fault, what) = match planned.kind {
         Kind::LostConfirm => {
