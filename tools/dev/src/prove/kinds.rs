@@ -69,8 +69,6 @@ macro_rules! kinds {
                     // Between the services and several brokers there is no proxy.
                     Self::LostConfirm | Self::LostConsumerAck | Self::CutAfterPublishes | Self::LateDelivery => !cluster,
                     Self::BrokerSilent | Self::BrokerRefused => !cluster,
-                    // Since RabbitMQ 4 a queue is as long as what no consumer has taken yet: where consumers keep up, none is ever full.
-                    Self::FullQueue => choice.rabbitmq.is_none(),
                     _ => cluster || self.about().ground != Ground::Cluster,
                 }
             }

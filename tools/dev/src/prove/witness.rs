@@ -99,11 +99,12 @@ async fn broker_list(stack: &Stack, kind: &str) -> Result<Value> {
     rabbitmq.get(&format!("{kind}/{}", encode(&rabbitmq.vhost))).await
 }
 
-/// Has the broker close every connection to it; how many there were.
-pub(super) async fn close_connections(stack: &Stack) -> Result<u64> {
+/// Has the broker close every connection to it, or those of one service; how many there were.
+pub(super) async fn close_connections(stack: &Stack, of: Option<&str>) -> Result<u64> {
     let rabbitmq = &stack.engines.rabbitmq;
     let mut closed = 0;
-    for connection in list(&rabbitmq.get("connections").await?) {
+    let connections = rabbitmq.get("connections").await?;
+    for connection in list(&connections).filter(|connection| of.is_none_or(|of| connection["user"] == of)) {
         let name = encode(connection["name"].as_str().unwrap_or_default());
         let answer = rabbitmq.ask(Method::DELETE, &format!("/api/connections/{name}"), None).await?;
         // One that has gone by itself meanwhile was not closed by us.

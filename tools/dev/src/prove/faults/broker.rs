@@ -36,7 +36,7 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
     let stack = &mut *world.stack;
     match planned.kind {
         Kind::CloseConnections => {
-            let count = witness::close_connections(stack).await?;
+            let count = witness::close_connections(stack, None).await?;
             Ok(Open::new(count, format!("{count} connections closed by the broker"), Undo::Nothing))
         }
         Kind::StopBroker | Kind::KillBroker => {
@@ -69,14 +69,11 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
         Kind::FullQueue => {
             let queue = service(planned)?;
             limit(&stack.engines.rabbitmq, queue, Some(0)).await?;
-            let reading: Vec<_> = match queue {
-                // It is also who causes what all others hear, and its queue is the fullest anyway.
-                "orders" => Vec::new(),
-                _ => stack.state.services.iter().filter(|known| known.service == queue).collect(),
-            };
-            // A queue is full when whoever reads it stands still.
-            let reading: Vec<_> = reading.into_iter().map(|running| running.process.clone()).collect();
+            // A queue is full when nobody reads it; what a consumer has been given and not handled does not count.
+            let reading = stack.state.services.iter().filter(|known| known.service == queue);
+            let reading: Vec<_> = reading.map(|running| running.process.clone()).collect();
             reading.iter().try_for_each(|process| process.signal(Signal::STOP))?;
+            witness::close_connections(stack, Some(queue)).await?;
             Ok(Open::new(0, "", Undo::Continue(reading)))
         }
         Kind::LostBinding => {

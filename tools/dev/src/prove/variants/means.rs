@@ -129,7 +129,7 @@ pub(super) async fn let_go(stack: &Stack) -> Result<Evidence> {
 
 /// Every connection to the broker is closed by the broker.
 pub(super) async fn close_connections(stack: &Stack) -> Result<Evidence> {
-    let count = witness::close_connections(stack).await?;
+    let count = witness::close_connections(stack, None).await?;
     Ok(Evidence { count, text: format!("{count} connections closed by the broker") })
 }
 
