@@ -22,6 +22,8 @@ pub(crate) enum Profile {
     /// As [`Profile::Dev`], and so that they can be made to fail from outside ([`failpoints`]); together with the tests, which share all
     /// that they are made of.
     Tested,
+    /// Optimized, and so that they can be made to fail: for many orders and faults.
+    Campaign,
 }
 
 /// Programs by name.
@@ -83,6 +85,7 @@ pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
         Profile::Dev => {}
         Profile::Release => drop(command.arg("--release")),
         Profile::Tested => drop(command.arg("--tests").args(TESTED)),
+        Profile::Campaign => drop(command.args(["--profile", "campaign"]).args(TESTED)),
     }
     let mut built = build_with(command, step).await?;
     if profile == Profile::Tested {

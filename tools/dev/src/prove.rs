@@ -28,10 +28,10 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use proof::{Run, Verdict, ledger::End};
-use tokio::task::JoinSet;
+use tokio::{process::Command, task::JoinSet};
 
 use crate::{
-    binaries::{self, Binaries},
+    binaries::{self, Binaries, Profile},
     console::{self, Step},
     engines::Given,
     services::SERVICES,
@@ -90,6 +90,9 @@ pub(crate) struct ProveArgs {
     /// and hangs, once each.
     #[arg(long, conflicts_with_all = ["quick", "quiet", "faults", "kinds", "orders", "other"])]
     pub(crate) points: bool,
+    /// With optimized programs: for long campaigns, on small machines.
+    #[arg(long, conflicts_with = "mutants")]
+    pub(crate) optimized: bool,
     /// Leave the stack running afterwards, for a look at it.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -130,8 +133,9 @@ impl ProveArgs {
         let version = self.engines.choice.rabbitmq.iter().map(|version| format!(" --rabbitmq {version}"));
         let brokers = self.engines.choice.brokers.iter().map(|count| format!(" --brokers {count}"));
         let engines: String = version.chain(brokers).collect();
+        let optimized = if self.optimized { " --optimized" } else { "" };
         format!(
-            "cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{other}{engines}{without}"
+            "cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{other}{engines}{without}{optimized}"
         )
     }
 }
@@ -159,6 +163,9 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
     if let Some(wanted) = &args.mutants {
         return variants::hunt(&args.name, &args.engines, &variants::named(wanted)?).await;
     }
+    if args.optimized && cfg!(debug_assertions) {
+        return as_optimized().await;
+    }
     let mut runs = Vec::new();
     for (seed, args) in args.runs() {
         runs.push(one(&args, seed).await?);
@@ -171,6 +178,15 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
     console::line(proof::summary(&runs));
     console::row("report", page.display());
     Ok(runs.iter().all(|(_, verdict)| verdict.holds()))
+}
+
+/// The same by an optimized program: what orders and what lies between services and engines have as much to do as the services.
+async fn as_optimized() -> Result<bool> {
+    let program = binaries::build(Profile::Campaign).await?.path("dev")?.clone();
+    let mut run = Command::new(&program);
+    run.args(std::env::args_os().skip(1)).kill_on_drop(true);
+    let ended = run.status().await.with_context(|| format!("cannot run {}", program.display()))?;
+    Ok(ended.success())
 }
 
 /// One seed, on a stack of its own that is made for it.
@@ -201,6 +217,9 @@ async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
     let folders = Folders::of_stack(&args.name)?;
     let options = patient(Options::named(&args.name));
     let mut options = folders.prepare(if args.points { less_patient(options) } else { options });
+    if args.optimized {
+        options.profile = Profile::Campaign;
+    }
     options.engines = args.engines.clone();
     options.replicas = plan::REPLICAS;
     options.tap = Some(witness::TAP);

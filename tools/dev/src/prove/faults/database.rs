@@ -16,8 +16,12 @@ use crate::{
 
 /// From the end of one session to that of the next.
 pub(super) const OFTEN_MS: u64 = 200;
-/// What waits for a lock is seen before the lock is given back.
-const LOOK_BEFORE_THE_END: u64 = 1_000;
+/// So often is looked what a lock or a snapshot does to others.
+const LOOK: Duration = Duration::from_millis(500);
+const WAITING: &str =
+    "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock';";
+const SNAPSHOTS: &str = "select count(*) from pg_stat_activity
+    where datname = current_database() and query like 'select pg_sleep%' and backend_xmin is not null;";
 /// After so long without one, nobody has crossed us.
 const DEADLOCK_WITHIN: Duration = Duration::from_secs(40);
 
@@ -59,40 +63,36 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
         }
         Kind::LockedTable => {
             let (service, table) = locked_table(service(planned)?)?;
-            let seconds = (planned.for_ms + LOOK_BEFORE_THE_END) as f64 / 1e3;
+            let seconds = planned.for_ms as f64 / 1e3;
             let script = format!("begin; lock table {table} in exclusive mode; select pg_sleep({seconds}); commit;");
-            Ok(Open::new(0, "", in_the_background(stack, service, script)))
+            Ok(Open::new(0, "", in_the_background(stack, service, script, WAITING)))
         }
         Kind::Deadlocks => deadlocks(stack, planned),
         Kind::OldSnapshot => {
-            let seconds = (planned.for_ms + LOOK_BEFORE_THE_END) as f64 / 1e3;
+            let seconds = planned.for_ms as f64 / 1e3;
             let script = format!(
                 "begin isolation level repeatable read; select count(*) from messaging.outbox; select pg_sleep({seconds}); commit;"
             );
-            Ok(Open::new(0, "", in_the_background(stack, service(planned)?, script)))
+            Ok(Open::new(0, "", in_the_background(stack, service(planned)?, script, SNAPSHOTS)))
         }
         _ => bail!("{:?} is not done to the database", planned.kind),
     }
 }
 
 pub(super) async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Open) -> Result<Evidence> {
-    let stack = &mut *world.stack;
     match open.undo {
-        Undo::StartEngines => start_engines(stack).await?,
+        Undo::StartEngines => start_engines(world.stack).await?,
         // Children first: the postmaster waits for what they say.
         Undo::Continue(all) => all.iter().rev().try_for_each(|process| process.signal(Signal::CONT))?,
         Undo::Await(mut task) => {
-            let seen = match planned.kind {
-                Kind::LockedTable => Some((waiting(stack, service(planned)?).await?, "sessions waited for the lock")),
-                Kind::OldSnapshot => Some((old_snapshots(stack, service(planned)?).await?, "snapshots were held")),
-                _ => None,
-            };
-            let done =
+            let count =
                 task.join_next().await.context("something runs in the background")?.context("it did not panic")??;
-            let (count, what) = seen.unwrap_or(match planned.kind {
-                Kind::Deadlocks => (done, "deadlocks"),
-                _ => (done, "sessions ended by the database, one after the other"),
-            });
+            let what = match planned.kind {
+                Kind::LockedTable => "sessions waited for the lock",
+                Kind::OldSnapshot => "snapshots were held",
+                Kind::Deadlocks => "deadlocks",
+                _ => "sessions ended by the database, one after the other",
+            };
             return Ok(Evidence { count, text: format!("{count} {what}") });
         }
         _ => {}
@@ -119,31 +119,25 @@ fn locked_table(service: &'static str) -> Result<(&'static str, &'static str)> {
     }
 }
 
-fn in_the_background(stack: &Stack, service: &'static str, script: String) -> Undo {
+/// Runs a script, and looks again and again how many sessions are touched by it; the most that they were.
+fn in_the_background(stack: &Stack, service: &'static str, script: String, touched: &'static str) -> Undo {
     let postgres = stack.engines.postgres.clone();
     let mut task = tokio::task::JoinSet::new();
     task.spawn(async move {
-        postgres.run(&postgres.name(service), &script).await?;
-        Ok(1)
+        let database = postgres.name(service);
+        let script = postgres.run(&database, &script);
+        tokio::pin!(script);
+        let mut most = 0;
+        loop {
+            tokio::select! {
+                done = &mut script => return done.map(|_| most),
+                () = sleep(LOOK) => {}
+            }
+            let answer = postgres.run(&database, touched).await?;
+            most = most.max(answer.trim().parse().with_context(|| format!("a number, not {answer:?}"))?);
+        }
     });
     Undo::Await(task)
-}
-
-async fn number(stack: &Stack, service: &str, query: &str) -> Result<u64> {
-    let answer = stack.run_sql(service, query).await?;
-    answer.trim().parse().with_context(|| format!("a number, not {answer:?}"))
-}
-
-async fn waiting(stack: &Stack, service: &str) -> Result<u64> {
-    let query =
-        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock';";
-    number(stack, service, query).await
-}
-
-async fn old_snapshots(stack: &Stack, service: &str) -> Result<u64> {
-    let query = "select count(*) from pg_stat_activity
-                 where datname = current_database() and query like 'select pg_sleep%' and backend_xmin is not null;";
-    number(stack, service, query).await
 }
 
 /// Ends a session now and then, another one each time.
