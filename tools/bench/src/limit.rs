@@ -2,5 +2,6 @@
 
 pub(crate) mod commit;
 pub(crate) mod consume;
+pub(crate) mod mail;
 pub(crate) mod path;
 pub(crate) mod relay;

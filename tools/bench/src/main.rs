@@ -8,6 +8,7 @@ mod ours;
 mod queue;
 mod scenarios;
 mod scene;
+mod smtp;
 
 use std::{fs, io::Write as _, path::PathBuf, process::ExitCode, time::Instant};
 

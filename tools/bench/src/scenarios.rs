@@ -5,6 +5,7 @@ mod consume;
 mod growth;
 mod hot_key;
 mod latency;
+mod mail;
 mod recovery;
 mod relay;
 
@@ -49,6 +50,12 @@ pub(crate) const SCENARIOS: &[Scenario<Plan, anyhow::Error>] = &[
         says: "what has gathered while the broker was away and new events on top, beside the same backlog in peace",
         usual: true,
         measure: |plan| Box::pin(recovery::measure(plan)),
+    },
+    Scenario {
+        name: "mail",
+        says: "an order whose mail is sent by event, beside the same order whose mail is sent before the answer",
+        usual: true,
+        measure: |plan| Box::pin(mail::measure(plan)),
     },
     Scenario {
         name: "growth",

@@ -19,12 +19,12 @@ use clap::Args;
 use measure::{Machine, Measurement, Report, Scenario, report};
 use tokio::process::Command;
 
-use crate::{console, engines::Given, programs, workspace};
+use crate::{binaries::Profile, console, engines::Given, programs, workspace};
 
 /// What is asked for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
-    /// What: relay, commit, consume, latency, hot-key, recovery; growth, telemetry and overload only if they are named.
+    /// What: relay, commit, consume, latency, hot-key, recovery, mail; growth, telemetry and overload only if they are named.
     what: Vec<String>,
     /// Smaller and fewer, in a few minutes: to see whether something has changed much.
     #[arg(long)]
@@ -32,7 +32,7 @@ pub(crate) struct BenchArgs {
     /// How often each of two sides is measured, in turn.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=100))]
     pairs: u16,
-    /// Do not optimize, to see that a bench works; its figures are worth nothing. Only `overload` knows it.
+    /// Do not optimize, to see that a bench works; its figures are worth nothing.
     #[arg(long)]
     unoptimized: bool,
     /// How far `growth` lets journal and inbox grow.
@@ -40,6 +40,12 @@ pub(crate) struct BenchArgs {
     rows: i64,
     #[command(flatten)]
     engines: Given,
+}
+
+impl BenchArgs {
+    fn profile(&self) -> Profile {
+        if self.unoptimized { Profile::Dev } else { Profile::Release }
+    }
 }
 
 /// What is measured from here.
@@ -86,6 +92,7 @@ fn command(args: &BenchArgs) -> String {
     let mut words = vec!["cargo dev bench".to_owned()];
     words.extend(args.what.iter().cloned());
     words.extend(args.quick.then(|| "--quick".to_owned()));
+    words.extend(args.unoptimized.then(|| "--unoptimized".to_owned()));
     words.push(format!("--pairs {}", args.pairs));
     words.join(" ")
 }

@@ -21,7 +21,7 @@ use super::{
     load::{self, Target},
 };
 use crate::{
-    binaries::{self, Profile},
+    binaries,
     console::{self, Step},
     http,
     stack::{Options, Stack},
@@ -45,7 +45,7 @@ const STORM_PARTS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(
 
 /// Measures, prints, and writes every figure into `target/bench/overload.json`.
 pub(super) async fn measure(args: &BenchArgs) -> Result<Measurement> {
-    let profile = if args.unoptimized { Profile::Dev } else { Profile::Release };
+    let profile = args.profile();
     console::heading("More orders than can be taken (a release build: the first one takes minutes)");
     let built = binaries::build(profile).await?;
     let mut options = floor::patient(Options::named(STACK));

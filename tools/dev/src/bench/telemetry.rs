@@ -15,7 +15,7 @@ use super::{
     receiver::Collectors,
 };
 use crate::{
-    binaries::{self, Profile},
+    binaries,
     console::{self, Step},
     services::SERVICES,
     stack::{Options, Stack},
@@ -46,9 +46,10 @@ enum Traces {
 /// Measures.
 pub(super) async fn measure(args: &BenchArgs) -> Result<Measurement> {
     console::heading("What telemetry costs (a release build: the first one takes minutes)");
-    let built = binaries::build(Profile::Release).await?;
+    let profile = args.profile();
+    let built = binaries::build(profile).await?;
     let mut options = floor::patient(Options::named(STACK));
-    options.profile = Profile::Release;
+    options.profile = profile;
     options.program = built.path("dev")?.clone();
     options.engines = args.engines.clone();
     Stack::purge(STACK).await?;
