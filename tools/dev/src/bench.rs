@@ -8,7 +8,9 @@ mod arrivals;
 mod floor;
 mod load;
 mod messaging;
+mod orders;
 mod overload;
+mod pgbench;
 mod receiver;
 mod telemetry;
 
@@ -21,12 +23,15 @@ use tokio::process::Command;
 
 use crate::{binaries::Profile, console, engines::Given, programs, workspace};
 
+/// As many rounds at most, where it has to be quick.
+const QUICK_ROUNDS: u16 = 2;
+
 /// What is asked for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
-    /// What: relay, commit, consume, latency, hot-key, recovery, mail; growth, telemetry and overload only if they are named.
+    /// What: relay, commit, consume, latency, hot-key, recovery, mail, orders; growth, telemetry and overload only if they are named.
     what: Vec<String>,
-    /// Smaller and fewer, in a few minutes: to see whether something has changed much.
+    /// Smaller and fewer, in a few minutes, and without what needs the whole shop unless it is named: to see whether something has changed much.
     #[arg(long)]
     quick: bool,
     /// How often each of two sides is measured, in turn.
@@ -46,10 +51,20 @@ impl BenchArgs {
     fn profile(&self) -> Profile {
         if self.unoptimized { Profile::Dev } else { Profile::Release }
     }
+
+    fn rounds(&self) -> usize {
+        usize::from(if self.quick { self.pairs.min(QUICK_ROUNDS) } else { self.pairs })
+    }
 }
 
-/// What is measured from here.
+/// What is measured from here: it needs the whole shop.
 const SCENARIOS: &[Scenario<BenchArgs, anyhow::Error>] = &[
+    Scenario {
+        name: "orders",
+        says: "POST /orders when more come than can be taken, beside the statements of one by pgbench",
+        usual: true,
+        measure: |args| Box::pin(orders::measure(args)),
+    },
     Scenario {
         name: "telemetry",
         says: "the whole shop with traces, beside without; and with a silent collector",
@@ -76,7 +91,9 @@ pub(crate) async fn run(args: BenchArgs) -> Result<bool> {
     if args.what.is_empty() || !of_messaging.is_empty() {
         messaging::run(&args, &of_messaging, &folder, &mut all).await?;
     }
-    for scenario in SCENARIOS.iter().filter(|scenario| scenario.is_wanted(&args.what)) {
+    let is_wanted =
+        |scenario: &&Scenario<_, _>| scenario.is_wanted(&args.what) && !(args.quick && args.what.is_empty());
+    for scenario in SCENARIOS.iter().filter(is_wanted) {
         let begin = Instant::now();
         let mut measurement =
             (scenario.measure)(&args).await.with_context(|| format!("measuring {}", scenario.name))?;
