@@ -7,6 +7,7 @@
 mod arrivals;
 mod floor;
 mod load;
+mod memory;
 mod messaging;
 mod orders;
 mod overload;
@@ -29,7 +30,7 @@ const QUICK_ROUNDS: u16 = 2;
 /// What is asked for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
-    /// What: relay, commit, consume, latency, hot-key, recovery, mail, orders; growth, telemetry and overload only if they are named.
+    /// What: relay, commit, consume, latency, hot-key, recovery, mail, orders, memory; growth, telemetry and overload only if they are named.
     what: Vec<String>,
     /// Smaller and fewer, in a few minutes, and without what needs the whole shop unless it is named: to see whether something has changed much.
     #[arg(long)]
@@ -64,6 +65,12 @@ const SCENARIOS: &[Scenario<BenchArgs, anyhow::Error>] = &[
         says: "POST /orders when more come than can be taken, beside the statements of one by pgbench",
         usual: true,
         measure: |args| Box::pin(orders::measure(args)),
+    },
+    Scenario {
+        name: "memory",
+        says: "memory of each service, idle and at most, and its start, beside what is allowed",
+        usual: true,
+        measure: |args| Box::pin(memory::measure(args)),
     },
     Scenario {
         name: "telemetry",
