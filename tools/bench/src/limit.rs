@@ -5,3 +5,4 @@ pub(crate) mod consume;
 pub(crate) mod mail;
 pub(crate) mod path;
 pub(crate) mod relay;
+pub(crate) mod shop;

@@ -13,6 +13,7 @@ mod orders;
 mod overload;
 mod pgbench;
 mod receiver;
+mod saga;
 mod telemetry;
 
 use std::{fs, path::Path, time::Instant};
@@ -30,7 +31,7 @@ const QUICK_ROUNDS: u16 = 2;
 /// What is asked for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
-    /// What: relay, commit, consume, latency, hot-key, recovery, mail, orders, memory; growth, telemetry and overload only if they are named.
+    /// What: relay, commit, consume, latency, hot-key, recovery, mail, saga, orders, memory; growth, telemetry and overload only if they are named.
     what: Vec<String>,
     /// Smaller and fewer, in a few minutes, and without what needs the whole shop unless it is named: to see whether something has changed much.
     #[arg(long)]
@@ -60,6 +61,12 @@ impl BenchArgs {
 
 /// What is measured from here: it needs the whole shop.
 const SCENARIOS: &[Scenario<BenchArgs, anyhow::Error>] = &[
+    Scenario {
+        name: "saga",
+        says: "orders to their confirmation, beside the same statements and messages alone",
+        usual: true,
+        measure: |args| Box::pin(saga::measure(args)),
+    },
     Scenario {
         name: "orders",
         says: "POST /orders when more come than can be taken, beside the statements of one by pgbench",
