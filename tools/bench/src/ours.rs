@@ -1,5 +1,6 @@
 //! Our side: relays and a consumer as services run them, each with connections of its own.
 
+pub(crate) mod hops;
 pub(crate) mod mail;
 
 use std::{sync::Arc, time::Duration};

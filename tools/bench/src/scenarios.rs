@@ -6,6 +6,7 @@ mod growth;
 mod hot_key;
 mod latency;
 mod mail;
+mod peers;
 mod recovery;
 mod relay;
 
@@ -62,5 +63,12 @@ pub(crate) const SCENARIOS: &[Scenario<Plan, anyhow::Error>] = &[
         says: "what a message costs when tables, keys and queues have grown, beside what it costs when they are small",
         usual: false,
         measure: |plan| Box::pin(growth::measure(plan)),
+    },
+    Scenario {
+        name: "peers",
+        says: "two hops with outbox and inbox, beside published libraries of other languages and of Rust",
+        // Installs them, which takes minutes the first time.
+        usual: false,
+        measure: |plan| Box::pin(peers::measure(plan)),
     },
 ];

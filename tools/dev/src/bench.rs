@@ -31,7 +31,7 @@ const QUICK_ROUNDS: u16 = 2;
 /// What is asked for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
-    /// What: relay, commit, consume, latency, hot-key, recovery, mail, saga, orders, memory; growth, telemetry and overload only if they are named.
+    /// What: relay, commit, consume, latency, hot-key, recovery, mail, saga, orders, memory; growth, peers, telemetry and overload only if they are named.
     what: Vec<String>,
     /// Smaller and fewer, in a few minutes, and without what needs the whole shop unless it is named: to see whether something has changed much.
     #[arg(long)]
