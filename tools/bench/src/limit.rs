@@ -2,5 +2,7 @@
 
 pub(crate) mod commit;
 pub(crate) mod consume;
+pub(crate) mod mail;
 pub(crate) mod path;
 pub(crate) mod relay;
+pub(crate) mod shop;

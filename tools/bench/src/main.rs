@@ -8,18 +8,22 @@ mod ours;
 mod queue;
 mod scenarios;
 mod scene;
+mod smtp;
 
 use std::{fs, io::Write as _, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use measure::{Measurement, Verdict};
 
 use scenarios::SCENARIOS;
 
 /// Measures the messaging crate beside its limits.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Plan {
+    #[command(subcommand)]
+    limit: Option<Limit>,
     /// What; the usual ones if nothing is named.
     scenarios: Vec<String>,
     /// Says what there is, and measures nothing.
@@ -37,6 +41,13 @@ pub(crate) struct Plan {
     /// The folder for the results, `<scenario>.json` each.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
+}
+
+/// A limit of something that is measured elsewhere.
+#[derive(Subcommand)]
+enum Limit {
+    /// Sells orders in the least shop, and prints how many a second and what was wrong, as JSON.
+    BareShop(limit::shop::BareShop),
 }
 
 impl Plan {
@@ -65,6 +76,10 @@ async fn main() -> ExitCode {
 
 /// Whether everything was right.
 async fn run(plan: &Plan) -> Result<bool> {
+    if let Some(Limit::BareShop(shop)) = &plan.limit {
+        say(&limit::shop::sell(shop).await?.to_string());
+        return Ok(true);
+    }
     if plan.list {
         SCENARIOS.iter().for_each(|scenario| say(&format!("{:10} {}", scenario.name, scenario.says)));
         return Ok(true);

@@ -1,5 +1,8 @@
 //! Our side: relays and a consumer as services run them, each with connections of its own.
 
+pub(crate) mod hops;
+pub(crate) mod mail;
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -149,12 +152,18 @@ pub(crate) async fn service(scene: &Scene) -> Result<(Outbox, Running)> {
         broker.close().await;
         Ok(())
     });
+    until_up(&outbox, PARTS).await?;
+    Ok((outbox, running))
+}
+
+/// Waits until so many parts of a service say that they are well.
+async fn until_up(outbox: &Outbox, parts: usize) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while outbox.health().len() < PARTS || outbox.health().iter().any(|(_, state)| state.is_err()) {
+    while outbox.health().len() < parts || outbox.health().iter().any(|(_, state)| state.is_err()) {
         anyhow::ensure!(Instant::now() < deadline, "the service does not come up");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok((outbox, running))
+    Ok(())
 }
 
 /// One transaction of the business, with one event about it.

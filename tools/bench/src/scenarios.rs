@@ -5,6 +5,8 @@ mod consume;
 mod growth;
 mod hot_key;
 mod latency;
+mod mail;
+mod peers;
 mod recovery;
 mod relay;
 
@@ -51,9 +53,22 @@ pub(crate) const SCENARIOS: &[Scenario<Plan, anyhow::Error>] = &[
         measure: |plan| Box::pin(recovery::measure(plan)),
     },
     Scenario {
+        name: "mail",
+        says: "an order whose mail is sent by event, beside the same order whose mail is sent before the answer",
+        usual: true,
+        measure: |plan| Box::pin(mail::measure(plan)),
+    },
+    Scenario {
         name: "growth",
         says: "what a message costs when tables, keys and queues have grown, beside what it costs when they are small",
         usual: false,
         measure: |plan| Box::pin(growth::measure(plan)),
+    },
+    Scenario {
+        name: "peers",
+        says: "two hops with outbox and inbox, beside published libraries of other languages and of Rust",
+        // Installs them, which takes minutes the first time.
+        usual: false,
+        measure: |plan| Box::pin(peers::measure(plan)),
     },
 ];

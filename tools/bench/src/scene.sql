@@ -57,6 +57,9 @@ create table answers (
     primary key (owner, key)
 );
 
+-- A mail that is wanted for an order.
+create table letters (order_id uuid primary key, sent_at timestamptz);
+
 -- The least that somebody would have who does it by hand.
 create table bare_outbox (
     position bigint generated always as identity primary key,

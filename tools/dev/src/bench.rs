@@ -7,9 +7,13 @@
 mod arrivals;
 mod floor;
 mod load;
+mod memory;
 mod messaging;
+mod orders;
 mod overload;
+mod pgbench;
 mod receiver;
+mod saga;
 mod telemetry;
 
 use std::{fs, path::Path, time::Instant};
@@ -19,20 +23,23 @@ use clap::Args;
 use measure::{Machine, Measurement, Report, Scenario, report};
 use tokio::process::Command;
 
-use crate::{console, engines::Given, programs, workspace};
+use crate::{binaries::Profile, console, engines::Given, programs, workspace};
+
+/// As many rounds at most, where it has to be quick.
+const QUICK_ROUNDS: u16 = 2;
 
 /// What is asked for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
-    /// What: relay, commit, consume, latency, hot-key, recovery; growth, telemetry and overload only if they are named.
+    /// What: relay, commit, consume, latency, hot-key, recovery, mail, saga, orders, memory; growth, peers, telemetry and overload only if they are named.
     what: Vec<String>,
-    /// Smaller and fewer, in a few minutes: to see whether something has changed much.
+    /// Smaller and fewer, in a few minutes, and without what needs the whole shop unless it is named: to see whether something has changed much.
     #[arg(long)]
     quick: bool,
     /// How often each of two sides is measured, in turn.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=100))]
     pairs: u16,
-    /// Do not optimize, to see that a bench works; its figures are worth nothing. Only `overload` knows it.
+    /// Do not optimize, to see that a bench works; its figures are worth nothing.
     #[arg(long)]
     unoptimized: bool,
     /// How far `growth` lets journal and inbox grow.
@@ -42,8 +49,36 @@ pub(crate) struct BenchArgs {
     engines: Given,
 }
 
-/// What is measured from here.
+impl BenchArgs {
+    fn profile(&self) -> Profile {
+        if self.unoptimized { Profile::Dev } else { Profile::Release }
+    }
+
+    fn rounds(&self) -> usize {
+        usize::from(if self.quick { self.pairs.min(QUICK_ROUNDS) } else { self.pairs })
+    }
+}
+
+/// What is measured from here: it needs the whole shop.
 const SCENARIOS: &[Scenario<BenchArgs, anyhow::Error>] = &[
+    Scenario {
+        name: "saga",
+        says: "orders to their confirmation, beside the same statements and messages alone",
+        usual: true,
+        measure: |args| Box::pin(saga::measure(args)),
+    },
+    Scenario {
+        name: "orders",
+        says: "POST /orders when more come than can be taken, beside the statements of one by pgbench",
+        usual: true,
+        measure: |args| Box::pin(orders::measure(args)),
+    },
+    Scenario {
+        name: "memory",
+        says: "memory of each service, idle and at most, and its start, beside what is allowed",
+        usual: true,
+        measure: |args| Box::pin(memory::measure(args)),
+    },
     Scenario {
         name: "telemetry",
         says: "the whole shop with traces, beside without; and with a silent collector",
@@ -70,7 +105,9 @@ pub(crate) async fn run(args: BenchArgs) -> Result<bool> {
     if args.what.is_empty() || !of_messaging.is_empty() {
         messaging::run(&args, &of_messaging, &folder, &mut all).await?;
     }
-    for scenario in SCENARIOS.iter().filter(|scenario| scenario.is_wanted(&args.what)) {
+    let is_wanted =
+        |scenario: &&Scenario<_, _>| scenario.is_wanted(&args.what) && !(args.quick && args.what.is_empty());
+    for scenario in SCENARIOS.iter().filter(is_wanted) {
         let begin = Instant::now();
         let mut measurement =
             (scenario.measure)(&args).await.with_context(|| format!("measuring {}", scenario.name))?;
@@ -86,6 +123,7 @@ fn command(args: &BenchArgs) -> String {
     let mut words = vec!["cargo dev bench".to_owned()];
     words.extend(args.what.iter().cloned());
     words.extend(args.quick.then(|| "--quick".to_owned()));
+    words.extend(args.unoptimized.then(|| "--unoptimized".to_owned()));
     words.push(format!("--pairs {}", args.pairs));
     words.join(" ")
 }

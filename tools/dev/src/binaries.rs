@@ -95,10 +95,11 @@ pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
 }
 
 /// Builds one program to measure with, and what it needs.
-pub(crate) async fn build_release(program: &str) -> Result<PathBuf> {
-    let step = Step::start("build", "building what measures, in release mode; the first time takes minutes");
+pub(crate) async fn build_alone(program: &str, profile: Profile) -> Result<PathBuf> {
+    let step = Step::start("build", "building what measures; the first time, optimized, takes minutes");
     let mut command = cargo()?;
-    command.args(["build", "--release", "--package", program, "--bins"]);
+    command.args(["build", "--package", program, "--bins"]);
+    command.args((profile == Profile::Release).then_some("--release"));
     Ok(build_with(command, step).await?.path(program)?.clone())
 }
 

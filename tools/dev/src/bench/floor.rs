@@ -5,21 +5,47 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::load::Target;
+use super::{BenchArgs, load::Target};
 use crate::{
-    http, seed,
+    binaries, http, seed,
+    services::SERVICES,
     shop::eventually,
     stack::{Options, Stack},
     state::Account,
 };
 
-const SKU: &str = "BENCH-01";
+const STACK: &str = "bench";
+pub(crate) const SKU: &str = "BENCH-01";
 const PIECES: u32 = 1_000_000;
-const CUSTOMERS: usize = 8;
+pub(crate) const CUSTOMERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// A value for a setting of a service.
+pub(crate) type Setting = (&'static str, &'static str, &'static str);
+
+/// The shop, new, on engines of its own or those that were given.
+pub(crate) async fn open(args: &BenchArgs, settings: &[Setting]) -> Result<Stack> {
+    let profile = args.profile();
+    let built = binaries::build(profile).await?;
+    let mut options = patient(Options::named(STACK));
+    for (service, name, value) in settings {
+        options = options.setting(service, name, value);
+    }
+    options.profile = profile;
+    options.program = built.path("dev")?.clone();
+    options.engines = args.engines.clone();
+    Stack::purge(STACK).await?;
+    Stack::start(options).await
+}
+
+/// Without traces: all of them would be much of the work.
+pub(crate) fn untraced() -> Vec<Setting> {
+    let off = |name| [(name, "OTEL_TRACES_SAMPLER_ARG", "0"), (name, "TRACES_SQL", "false")];
+    SERVICES.iter().flat_map(|service| off(service.name)).collect()
+}
+
 /// Nothing ends because the machine is slow.
-pub(crate) fn patient(options: Options) -> Options {
+fn patient(options: Options) -> Options {
     options
         .setting("orders", "STOCK_DEADLINE_SECONDS", 3600)
         .setting("orders", "PAYMENT_DEADLINE_SECONDS", 3600)
@@ -36,11 +62,7 @@ pub(crate) async fn target(stack: &mut Stack, first: bool) -> Result<Target> {
     }
     let mut people = Vec::new();
     for number in 0..CUSTOMERS {
-        let account = Account {
-            email: format!("bench-{number}@example.test"),
-            password: "a long and unlikely pass phrase".to_owned(),
-        };
-        people.push(shop.customer(&account, "Ann Example").await?);
+        people.push(shop.customer(&account(number), "Ann Example").await?);
     }
     if first {
         // Waits until orders knows the product and every customer.
@@ -51,6 +73,11 @@ pub(crate) async fn target(stack: &mut Stack, first: bool) -> Result<Target> {
     let tokens = people.into_iter().map(|person| person.token).collect();
     let body = json!({ "lines": [{ "sku": SKU, "quantity": 1 }], "payment_method": "pm_ok" });
     Ok(Target { port: shop.orders_port(), tokens, body: body.to_string().into() })
+}
+
+/// One of the customers.
+pub(crate) fn account(number: usize) -> Account {
+    Account { email: format!("bench-{number}@example.test"), password: "a long and unlikely pass phrase".to_owned() }
 }
 
 /// How many orders were confirmed since the process began.

@@ -19,7 +19,7 @@ const ENGINES: &str = "engines.json";
 
 /// Measures these, or what is usual, and adds what came of it.
 pub(super) async fn run(args: &BenchArgs, names: &[String], folder: &Path, all: &mut Report) -> Result<()> {
-    let program = binaries::build_release(PROGRAM).await?;
+    let program = binaries::build_alone(PROGRAM, args.profile()).await?;
     let out = folder.join("messaging");
     if out.exists() {
         fs::remove_dir_all(&out).with_context(|| format!("cannot delete {}", out.display()))?;

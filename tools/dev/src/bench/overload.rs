@@ -21,15 +21,13 @@ use super::{
     load::{self, Target},
 };
 use crate::{
-    binaries::{self, Profile},
     console::{self, Step},
     http,
-    stack::{Options, Stack},
+    stack::Stack,
     workspace,
 };
 use report::{Health, Part, Report, Storm, Way};
 
-const STACK: &str = "bench";
 /// Of what the shop can take at most.
 const MULTIPLES: [f64; 6] = [0.5, 0.8, 1.0, 2.0, 5.0, 10.0];
 const WARM_UP_ORDERS: usize = 200;
@@ -45,17 +43,10 @@ const STORM_PARTS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(
 
 /// Measures, prints, and writes every figure into `target/bench/overload.json`.
 pub(super) async fn measure(args: &BenchArgs) -> Result<Measurement> {
-    let profile = if args.unoptimized { Profile::Dev } else { Profile::Release };
     console::heading("More orders than can be taken (a release build: the first one takes minutes)");
-    let built = binaries::build(profile).await?;
-    let mut options = floor::patient(Options::named(STACK));
-    options.profile = profile;
-    options.program = built.path("dev")?.clone();
-    options.engines = args.engines.clone();
     // As in production: every trace would be most of the work.
-    let options = options.setting("orders", "OTEL_TRACES_SAMPLER_ARG", 0).setting("orders", "TRACES_SQL", false);
-    Stack::purge(STACK).await?;
-    let stack = Stack::start(options).await?;
+    let settings = [("orders", "OTEL_TRACES_SAMPLER_ARG", "0"), ("orders", "TRACES_SQL", "false")];
+    let stack = floor::open(args, &settings).await?;
     let mut bench = Measuring { stack, furnished: false, acknowledged: Vec::new() };
     let measured = bench.all().await;
     bench.stack.stop(true).await?;

@@ -15,13 +15,11 @@ use super::{
     receiver::Collectors,
 };
 use crate::{
-    binaries::{self, Profile},
     console::{self, Step},
     services::SERVICES,
-    stack::{Options, Stack},
+    stack::Stack,
 };
 
-const STACK: &str = "bench";
 /// Fills pools, caches and plans.
 const WARM_UP_ORDERS: usize = 200;
 const ORDERS: usize = 1_500;
@@ -46,13 +44,7 @@ enum Traces {
 /// Measures.
 pub(super) async fn measure(args: &BenchArgs) -> Result<Measurement> {
     console::heading("What telemetry costs (a release build: the first one takes minutes)");
-    let built = binaries::build(Profile::Release).await?;
-    let mut options = floor::patient(Options::named(STACK));
-    options.profile = Profile::Release;
-    options.program = built.path("dev")?.clone();
-    options.engines = args.engines.clone();
-    Stack::purge(STACK).await?;
-    let stack = Stack::start(options).await?;
+    let stack = floor::open(args, &[]).await?;
     let mut bench = Measuring { stack, collectors: Collectors::start().await?, furnished: false };
     let measured = bench.all(usize::from(args.pairs)).await;
     bench.stack.stop(true).await?;

@@ -70,6 +70,16 @@ impl Postgres {
         Ok(())
     }
 
+    /// Makes a database with all that the one of a service holds, at a time when nobody is connected to that.
+    pub(crate) async fn copy_database(&self, service: &str, copy: &str) -> Result<()> {
+        let (name, copy) = (self.name(service), self.name(copy));
+        let script = format!(
+            "drop database if exists \"{copy}\" with (force);\ncreate database \"{copy}\" template \"{name}\";"
+        );
+        self.run(&self.admin.path, &script).await.with_context(|| format!("cannot copy the database {name}"))?;
+        Ok(())
+    }
+
     pub(crate) async fn drop_database(&self, name: &str) -> Result<()> {
         self.run(&self.admin.path, &format!("drop database if exists \"{name}\" with (force);")).await?;
         Ok(())
@@ -97,6 +107,17 @@ impl Postgres {
         programs::output_of_input(&mut command, script).await
     }
 
+    /// `pgbench` in a database.
+    pub(crate) fn pgbench(&self, database: &str, arguments: &[String]) -> Command {
+        let mut command = self.psql.beside("pgbench", &self.admin);
+        command.args(arguments);
+        match &self.psql {
+            Psql::Program(_) => command.arg(address(&self.admin, database)),
+            Psql::Container(_) => command.args(["--username", DOCKER_ADMIN, database]),
+        };
+        command
+    }
+
     async fn answers(&self) -> Result<()> {
         let asked = tokio::time::timeout(Duration::from_secs(10), self.run(&self.admin.path, "select 1;"));
         asked.await.context("no answer in 10 s")?.map(|_| ())
@@ -122,25 +143,36 @@ impl Postgres {
 
 impl Psql {
     fn command(&self, admin: &Endpoint, database: &str) -> Command {
+        let mut command = self.beside("psql", admin);
+        match self {
+            Self::Program(_) => command.arg("--dbname").arg(address(admin, database)),
+            Self::Container(_) => command.args(["--username", DOCKER_ADMIN, "--dbname", database]),
+        };
+        command
+    }
+
+    /// A program that comes with it.
+    fn beside(&self, program: &str, admin: &Endpoint) -> Command {
         match self {
             Self::Program(psql) => {
-                let mut command = Command::new(psql);
+                let mut command = Command::new(psql.with_file_name(program));
                 // The password stays out of the process list.
                 command.env("PGPASSWORD", &admin.password).env("PGCONNECT_TIMEOUT", "5");
-                let mut url = admin.for_user(&admin.user, "", database).to_string();
-                if admin.user.is_empty() {
-                    url = url.replacen("@", "", 1);
-                }
-                command.arg("--dbname").arg(url);
                 command
             }
             Self::Container(compose) => {
                 let mut command = compose.exec("postgres");
-                command.args(["psql", "--username", DOCKER_ADMIN, "--dbname", database]);
+                command.arg(program);
                 command
             }
         }
     }
+}
+
+/// Without the password.
+fn address(admin: &Endpoint, database: &str) -> String {
+    let url = admin.for_user(&admin.user, "", database).to_string();
+    if admin.user.is_empty() { url.replacen('@', "", 1) } else { url }
 }
 
 /// A server that the caller named. Everything made on it carries the stack's name, so that nothing that is already there is touched.

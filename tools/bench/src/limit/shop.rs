@@ -1,0 +1,343 @@
+//! The least shop: the statements of the services for an order that is confirmed, and the messages between them, with sqlx and lapin alone and
+//! as many connections as the services have. No HTTP, no tokens, no traces, no access log, no mail server.
+//!
+//! It keeps the least that loses and doubles nothing: a row for each message that came, a row for each that is to be sent, in the transaction of
+//! the statements; what was confirmed is deleted, many at once. It keeps no order of a key, and nobody could replay what it has sent.
+
+mod way;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use futures_util::StreamExt as _;
+use lapin::{
+    Connection,
+    message::Delivery,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use testkit::Vhost;
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use uuid::Uuid;
+
+use crate::queue;
+use way::{Hop, Statement, way};
+
+/// As a consumer of ours has.
+const PREFETCH: u16 = 256;
+const WORKERS: usize = 4;
+/// Messages that are confirmed and deleted together, at most.
+const WINDOW: usize = 1_000;
+const PATIENCE: Duration = Duration::from_secs(600);
+const LOOK: Duration = Duration::from_millis(5);
+const TABLES: &str = "drop schema if exists bare cascade;
+    create schema bare;
+    create table bare.inbox (message_id uuid primary key);
+    create table bare.outbox (message_id uuid primary key, hop integer not null, order_id uuid not null)";
+
+/// What is sold, to whom, and where that is written down.
+#[derive(Args, Debug)]
+pub(crate) struct BareShop {
+    /// How many orders.
+    #[arg(long)]
+    orders: usize,
+    /// How many of them are placed at once.
+    #[arg(long, default_value_t = 8)]
+    at_once: usize,
+    /// The id of a customer who is verified.
+    #[arg(long)]
+    customer: String,
+    /// A product with stock.
+    #[arg(long)]
+    sku: String,
+    /// A service and the database with its tables, as `orders=name`; for orders, inventory, payments and notifications.
+    #[arg(long = "database", value_parser = pair)]
+    databases: Vec<(String, String)>,
+    /// The server with these databases.
+    #[arg(long, env = "TEST_DATABASE_URL", hide_env_values = true)]
+    server: String,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (service, database) = text.split_once('=').ok_or("a service, =, and its database")?;
+    Ok((service.to_owned(), database.to_owned()))
+}
+
+/// A message that is to be sent.
+struct Outgoing {
+    id: Uuid,
+    hop: usize,
+    order: Uuid,
+}
+
+/// What everybody here knows.
+struct Shop {
+    way: Vec<Hop>,
+    urls: BTreeMap<String, String>,
+    amqp_url: String,
+    /// Orders whose last transaction in `orders` is committed, and those that are done with altogether.
+    confirmed: AtomicUsize,
+    done: AtomicUsize,
+}
+
+/// Sells so many orders; what came of it, for whoever asked for it.
+pub(crate) async fn sell(args: &BareShop) -> Result<serde_json::Value> {
+    let vhost = Vhost::create(&[]).await;
+    let base = args.server.rsplit_once('/').map_or(args.server.as_str(), |(base, _)| base);
+    let urls: BTreeMap<_, _> =
+        args.databases.iter().map(|(service, name)| (service.clone(), format!("{base}/{name}"))).collect();
+    let way = way(&args.customer, &args.sku)?;
+    let (confirmed, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let shop = Arc::new(Shop { way, urls, amqp_url: vhost.amqp_url.clone(), confirmed, done });
+    let mut parts = JoinSet::new();
+    let senders = shop.open(&mut parts).await?;
+    let before = shop.rows().await?;
+    let first = senders.get("orders").context("there are orders")?.clone();
+    let begin = Instant::now();
+    let mut places = shop.place(args, &first).await?;
+    while let Some(place) = places.join_next().await {
+        place.context("a request panicked")??;
+    }
+    shop.until(&shop.confirmed, args.orders, &mut parts).await?;
+    let seconds = begin.elapsed().as_secs_f64();
+    shop.until(&shop.done, args.orders, &mut parts).await?;
+    let mut wrong = Vec::new();
+    for ((what, before), after) in before.iter().zip(shop.rows().await?.values()) {
+        let more = after - before;
+        if more != i64::try_from(args.orders)? {
+            wrong.push(format!("{more} {what} for {} orders", args.orders));
+        }
+    }
+    Ok(serde_json::json!({ "per_second": args.orders as f64 / seconds, "wrong": wrong }))
+}
+
+impl Shop {
+    async fn connect(&self, database: &str) -> Result<PgConnection> {
+        let url = self.urls.get(database).with_context(|| format!("no database was named for {database}"))?;
+        Ok(PgConnection::connect(url).await?)
+    }
+
+    fn databases(&self) -> BTreeSet<&'static str> {
+        self.way.iter().map(|hop| hop.database).collect()
+    }
+
+    /// A queue, workers and somebody who sends, for each database.
+    async fn open(
+        self: &Arc<Self>,
+        parts: &mut JoinSet<Result<()>>,
+    ) -> Result<BTreeMap<&'static str, mpsc::Sender<Outgoing>>> {
+        let connection = queue::connect(&self.amqp_url).await?;
+        let channel = connection.create_channel().await?;
+        let mut senders = BTreeMap::new();
+        for database in self.databases() {
+            queue::declare(&channel, database).await?;
+            sqlx::raw_sql(TABLES).execute(&mut self.connect(database).await?).await?;
+            let (sender, outgoing) = mpsc::channel(WINDOW);
+            let (shop, conn) = (Arc::clone(self), self.connect(database).await?);
+            let publishing = queue::connect(&self.amqp_url).await?;
+            parts.spawn(async move { shop.send(conn, publishing, outgoing).await });
+            senders.insert(database, sender);
+        }
+        connection.close(200, "done".into()).await?;
+        for (database, sender) in &senders {
+            self.consume(database, sender, parts).await?;
+        }
+        Ok(senders)
+    }
+
+    /// Places orders, one after the other over each of so many connections.
+    async fn place(self: &Arc<Self>, args: &BareShop, sender: &mpsc::Sender<Outgoing>) -> Result<JoinSet<Result<()>>> {
+        let next = Arc::new(AtomicUsize::new(0));
+        let (mut places, orders) = (JoinSet::new(), args.orders);
+        for _ in 0..args.at_once {
+            let mut conn = self.connect("orders").await?;
+            let (shop, next, sender) = (Arc::clone(self), Arc::clone(&next), sender.clone());
+            places.spawn(async move {
+                while next.fetch_add(1, Ordering::Relaxed) < orders {
+                    shop.hop(&mut conn, 0, Uuid::now_v7(), None, &sender).await?;
+                }
+                Ok(())
+            });
+        }
+        Ok(places)
+    }
+
+    /// Publishes what is to be sent, all that there is at once, and deletes what was confirmed.
+    async fn send(
+        &self,
+        mut conn: PgConnection,
+        connection: Connection,
+        mut outgoing: mpsc::Receiver<Outgoing>,
+    ) -> Result<()> {
+        let channel = queue::confirming(&connection).await?;
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let mut window = Vec::new();
+        while outgoing.recv_many(&mut window, WINDOW).await > 0 {
+            let mut confirms = Vec::with_capacity(window.len());
+            for Outgoing { id, hop, order } in &window {
+                let to = self.way.get(*hop).context("a hop of the way")?.database;
+                let properties = queue::properties(&id.to_string(), &order.to_string(), i64::try_from(*hop)?);
+                confirms.push(channel.basic_publish("".into(), to.into(), options, &[7; 128], properties).await?);
+            }
+            for confirm in confirms {
+                ensure!(confirm.await?.is_ack(), "the broker refused a message");
+            }
+            let ids: Vec<Uuid> = window.drain(..).map(|one| one.id).collect();
+            sqlx::query("delete from bare.outbox where message_id = any($1)").bind(&ids).execute(&mut conn).await?;
+        }
+        Ok(())
+    }
+
+    /// Workers, each with a connection of its own, take what comes for a database.
+    async fn consume(
+        self: &Arc<Self>,
+        database: &'static str,
+        sender: &mpsc::Sender<Outgoing>,
+        parts: &mut JoinSet<Result<()>>,
+    ) -> Result<()> {
+        let connection = queue::connect(&self.amqp_url).await?;
+        let channel = connection.create_channel().await?;
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let options = BasicConsumeOptions::default();
+        let mut deliveries = channel.basic_consume(database.into(), "".into(), options, FieldTable::default()).await?;
+        let (incoming, queue) = mpsc::channel::<Delivery>(usize::from(PREFETCH));
+        let queue = Arc::new(Mutex::new(queue));
+        parts.spawn(async move {
+            let _channel = (connection, channel);
+            while let Some(delivery) = deliveries.next().await {
+                incoming.send(delivery?).await.context("the workers are gone")?;
+            }
+            anyhow::bail!("a queue is gone")
+        });
+        for _ in 0..WORKERS {
+            let mut conn = self.connect(database).await?;
+            let (shop, queue, sender) = (Arc::clone(self), Arc::clone(&queue), sender.clone());
+            parts.spawn(async move {
+                loop {
+                    let Some(delivery) = queue.lock().await.recv().await else { return Ok(()) };
+                    let message = queue::read(&delivery)?;
+                    let (hop, order) = (usize::try_from(message.seq)?, message.key.parse()?);
+                    shop.hop(&mut conn, hop, order, Some(message.id.parse()?), &sender).await?;
+                    delivery.ack(BasicAckOptions::default()).await?;
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Everything that is done with an order in one place. A message that came before changes nothing.
+    async fn hop(
+        &self,
+        conn: &mut PgConnection,
+        number: usize,
+        order: Uuid,
+        message: Option<Uuid>,
+        sender: &mpsc::Sender<Outgoing>,
+    ) -> Result<()> {
+        let hop = self.way.get(number).context("a hop of the way")?;
+        let next = self.way.get(number + 1).map(|_| Outgoing { id: Uuid::now_v7(), hop: number + 1, order });
+        let last = hop.transactions.len() - 1;
+        for (place, statements) in hop.transactions.iter().enumerate() {
+            if let [alone] = &statements[..] {
+                run(conn, alone, order).await?;
+                continue;
+            }
+            let mut tx = conn.begin().await?;
+            if let (0, Some(id)) = (place, message) {
+                let note =
+                    sqlx::query("insert into bare.inbox (message_id) values ($1) on conflict do nothing").bind(id);
+                if note.execute(&mut *tx).await?.rows_affected() == 0 {
+                    return Ok(());
+                }
+            }
+            for statement in statements {
+                run(&mut tx, statement, order).await?;
+            }
+            if let (true, Some(next)) = (place == last, &next) {
+                sqlx::query("insert into bare.outbox (message_id, hop, order_id) values ($1, $2, $3)")
+                    .bind(next.id)
+                    .bind(i32::try_from(next.hop)?)
+                    .bind(order)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            tx.commit().await?;
+        }
+        self.count(number);
+        if let Some(next) = next {
+            sender.send(next).await.ok().context("nobody sends any more")?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, hop: usize) {
+        let last_of = |database| self.way.iter().rposition(|hop| hop.database == database);
+        if Some(hop) == last_of("orders") {
+            self.confirmed.fetch_add(1, Ordering::Relaxed);
+        }
+        if hop + 1 == self.way.len() {
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn until(&self, counted: &AtomicUsize, orders: usize, parts: &mut JoinSet<Result<()>>) -> Result<()> {
+        let enough = async {
+            while counted.load(Ordering::Relaxed) < orders {
+                sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            enough = timeout(PATIENCE, enough) => enough.with_context(|| format!("{orders} orders took longer than {PATIENCE:?}")),
+            Some(ended) = parts.join_next() => match ended.context("a part panicked")? {
+                Ok(()) => anyhow::bail!("a part ended"),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Of each thing that every order leaves, how many there are.
+    async fn rows(&self) -> Result<BTreeMap<&'static str, i64>> {
+        const COUNTS: [(&str, &str, &str); 6] = [
+            ("orders", "confirmed orders", "select count(*) from orders where state = 'confirmed'"),
+            (
+                "orders",
+                "orders with four entries of history",
+                "select count(*) from orders where state = 'confirmed' and version = 4",
+            ),
+            ("inventory", "committed reservations", "select count(*) from reservations where state = 'committed'"),
+            ("inventory", "pieces sold", "select sum(sold)::bigint from products"),
+            ("payments", "authorized payments", "select count(*) from payments where state = 'authorized'"),
+            (
+                "notifications",
+                "letters of confirmation",
+                "select count(*) from notifications where state = 'sent' and template = 'order_confirmed'",
+            ),
+        ];
+        let mut rows = BTreeMap::new();
+        for (database, what, query) in COUNTS {
+            let mut conn = self.connect(database).await?;
+            rows.insert(what, sqlx::query(query).fetch_one(&mut conn).await?.try_get(0)?);
+        }
+        Ok(rows)
+    }
+}
+
+async fn run(conn: &mut PgConnection, statement: &Statement, order: Uuid) -> Result<()> {
+    let query = sqlx::query(AssertSqlSafe(Arc::clone(&statement.text)));
+    let query = if statement.names_order { query.bind(order) } else { query };
+    query.execute(conn).await.with_context(|| statement.text.to_string())?;
+    Ok(())
+}

@@ -1,0 +1,194 @@
+-- What the services of the shop say to their databases for one order that is confirmed, statement by statement, without what `messaging` adds:
+-- `services/*/src`, transaction by transaction in the order in which it goes. `-- @` begins one, and names its database; several of one database
+-- in a row are done by the same worker, and between two databases goes a message. A lone statement is no transaction.
+--
+-- $1 is the order. :customer and :sku stand for literals, since they do not change.
+
+-- @ orders
+select pg_try_advisory_xact_lock(hashtextextended('idempotency :customer ' || $1::uuid::text, 0));
+select fingerprint, status, headers, body from idempotency.answers where owner = ':customer' and key = $1::uuid::text;
+insert into customers (user_id) values (':customer') on conflict (user_id) do nothing;
+select verified_at is not null, deleted_at is not null from customers where user_id = ':customer' for share;
+select sku, name, price, currency from products where sku = any(array[':sku']);
+with placed as (
+    insert into orders (id, user_id, state, payment_method, total, currency, placed_at, updated_at, version)
+    select $1::uuid, ':customer', 'placed', 'pm_ok', 1000, 'EUR', now, now, 0 from clock_timestamp() as now
+    returning placed_at
+), lines as (
+    insert into order_lines (order_id, position, sku, name, quantity, price)
+    select $1::uuid, position, sku, name, quantity, price
+    from unnest(array[':sku'], array['A product'], array[1], array[1000::bigint]) with ordinality
+         as line (sku, name, quantity, price, position)
+)
+select placed_at from placed;
+with moved as (
+    update orders
+    set state = 'placed', reason = null, version = version + 1, updated_at = greatest(updated_at, clock_timestamp())
+    where id = $1::uuid
+    returning id, version, updated_at, state
+)
+insert into order_history (order_id, seq, at, event, state, detail, trace_id)
+select id, version, updated_at, 'order_placed', state, null, '4bf92f3577b34da6a3ce929d0e0e4736' from moved
+returning seq, at;
+insert into idempotency.answers (owner, key, fingerprint, status, headers, body)
+values (':customer', $1::uuid::text, sha256('a request'), 202,
+        '[["location", "/orders/01a20fd0-1213-77d4-93e7-37032ff9a7d4"], ["etag", "\"1\""]]', repeat('x', 400)::bytea);
+insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
+values (overlay($1::uuid::text placing '1' from 36)::uuid, now() + interval '1 hour', 'orders.v1.OrderDeadlineReached', $1::uuid::text,
+        repeat('x', 40)::bytea, '{}', true, false);
+
+-- @ inventory
+select state, expires_at, coalesce(expires_at <= clock_timestamp(), false) from reservations where order_id = $1::uuid for update;
+savepoint lines;
+update products
+set available = available - 1, reserved = reserved + 1, version = version + 1, updated_at = clock_timestamp()
+where sku = ':sku' and available >= 1
+returning name, available;
+insert into stock_movements (sku, available, reserved, sold, received, cause, order_id, trace_id)
+select sku, -1 * quantity, 1 * quantity, 0 * quantity, 0, 'reserve', $1::uuid, '4bf92f3577b34da6a3ce929d0e0e4736'
+from unnest(array[':sku'], array[1::bigint]) with ordinality as line (sku, quantity, n) order by n;
+release savepoint lines;
+insert into reservations (order_id, user_id, state, expires_at, trace_id)
+values ($1::uuid, ':customer', 'held', clock_timestamp() + make_interval(secs => 7200), '4bf92f3577b34da6a3ce929d0e0e4736')
+returning expires_at;
+insert into reservation_lines (order_id, sku, quantity)
+select $1::uuid, sku, quantity from unnest(array[':sku'], array[1::bigint]) as line (sku, quantity);
+insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
+values ($1::uuid, now() + interval '2 hours', 'inventory.v1.ReservationDue', $1::uuid::text, repeat('x', 38)::bytea, '{}', true, false);
+
+-- @ orders
+select from orders where id = $1::uuid for update;
+select id, user_id, state, reason,
+       (select jsonb_agg(jsonb_build_object('sku', sku, 'name', name, 'quantity', quantity, 'price', price) order by position)
+        from order_lines where order_id = id),
+       total, currency, payment_method, placed_at, updated_at, version
+from orders where id = $1::uuid;
+with moved as (
+    update orders
+    set state = 'reserved', reason = null, version = version + 1, updated_at = greatest(updated_at, clock_timestamp())
+    where id = $1::uuid
+    returning id, version, updated_at, state
+)
+insert into order_history (order_id, seq, at, event, state, detail, trace_id)
+select id, version, updated_at, 'stock_reserved', state, 'held until 2026-11-23T09:40:11Z', '4bf92f3577b34da6a3ce929d0e0e4736' from moved
+returning seq, at;
+insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
+values (overlay($1::uuid::text placing '2' from 36)::uuid, now() + interval '1 hour', 'orders.v1.OrderDeadlineReached', $1::uuid::text,
+        repeat('x', 40)::bytea, '{}', true, false);
+
+-- @ payments
+select pg_advisory_xact_lock(hashtextextended($1::uuid::text, 0));
+select from cancelled_orders where order_id = $1::uuid;
+insert into payments (id, order_id, user_id, minor_units, currency, payment_method, trace_id)
+values ($1::uuid, $1::uuid, ':customer', 1000, 'EUR', 'pm_ok', '4bf92f3577b34da6a3ce929d0e0e4736')
+on conflict (order_id) do nothing;
+insert into messaging.job (task, id, context) values ('charge_payment', $1::uuid, '{}') on conflict do nothing;
+
+-- @ payments
+update messaging.job
+set attempts = attempts + 1, lease = $1::uuid, due_at = now() + make_interval(secs => 30)
+where task = 'charge_payment' and id = $1::uuid
+returning id, attempts, context;
+
+-- @ payments
+select id, order_id, user_id, minor_units, currency, payment_method, state, decline_reason, refund_reason, trace_id, created_at, updated_at,
+       version
+from payments where id = $1::uuid;
+
+-- @ payments
+insert into provider.book (key, minor_units, currency, method, ready_at) values ($1::uuid, 1000, 'EUR', 'pm_ok', null)
+on conflict (key) do nothing;
+select minor_units, currency, method, state, attempts, decline_reason, coalesce(extract(epoch from ready_at - now()), 0)::float8
+from provider.book where key = $1::uuid for update;
+update provider.book
+set attempts = attempts + 1, state = 'charged', charged_at = coalesce(charged_at, now())
+where key = $1::uuid;
+
+-- @ payments
+delete from messaging.job where task = 'charge_payment' and id = $1::uuid and lease = $1::uuid;
+select from payments where id = $1::uuid for update;
+select id, order_id, user_id, minor_units, currency, payment_method, state, decline_reason, refund_reason, trace_id, created_at, updated_at,
+       version
+from payments where id = $1::uuid;
+update payments
+set state = 'authorized', decline_reason = null, updated_at = now(), version = version + 1
+where id = $1::uuid
+returning updated_at, version;
+
+-- @ orders
+select from orders where id = $1::uuid for update;
+select id, user_id, state, reason,
+       (select jsonb_agg(jsonb_build_object('sku', sku, 'name', name, 'quantity', quantity, 'price', price) order by position)
+        from order_lines where order_id = id),
+       total, currency, payment_method, placed_at, updated_at, version
+from orders where id = $1::uuid;
+with moved as (
+    update orders
+    set state = 'paid', reason = null, version = version + 1, updated_at = greatest(updated_at, clock_timestamp())
+    where id = $1::uuid
+    returning id, version, updated_at, state
+)
+insert into order_history (order_id, seq, at, event, state, detail, trace_id)
+select id, version, updated_at, 'payment_authorized', state, null, '4bf92f3577b34da6a3ce929d0e0e4736' from moved
+returning seq, at;
+insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
+values (overlay($1::uuid::text placing '3' from 36)::uuid, now() + interval '1 hour', 'orders.v1.OrderDeadlineReached', $1::uuid::text,
+        repeat('x', 40)::bytea, '{}', true, false);
+
+-- @ inventory
+select state, expires_at, coalesce(expires_at <= clock_timestamp(), false) from reservations where order_id = $1::uuid for update;
+select sku, quantity from reservation_lines where order_id = $1::uuid;
+update products
+set available = available + 0, reserved = reserved - 1, sold = sold + 1, version = version + 1, updated_at = clock_timestamp()
+where sku = ':sku';
+insert into stock_movements (sku, available, reserved, sold, received, cause, order_id, trace_id)
+select sku, 0 * quantity, -1 * quantity, 1 * quantity, 0, 'commit', $1::uuid, '4bf92f3577b34da6a3ce929d0e0e4736'
+from unnest(array[':sku'], array[1::bigint]) with ordinality as line (sku, quantity, n) order by n;
+update reservations set state = 'committed', reason = null, version = version + 1, updated_at = clock_timestamp()
+where order_id = $1::uuid;
+
+-- @ orders
+select from orders where id = $1::uuid for update;
+select id, user_id, state, reason,
+       (select jsonb_agg(jsonb_build_object('sku', sku, 'name', name, 'quantity', quantity, 'price', price) order by position)
+        from order_lines where order_id = id),
+       total, currency, payment_method, placed_at, updated_at, version
+from orders where id = $1::uuid;
+with moved as (
+    update orders
+    set state = 'confirmed', reason = null, version = version + 1, updated_at = greatest(updated_at, clock_timestamp())
+    where id = $1::uuid
+    returning id, version, updated_at, state
+)
+insert into order_history (order_id, seq, at, event, state, detail, trace_id)
+select id, version, updated_at, 'stock_committed', state, null, '4bf92f3577b34da6a3ce929d0e0e4736' from moved
+returning seq, at;
+
+-- @ notifications
+select from recipients where user_id = ':customer';
+insert into notifications
+    (id, user_id, template, content, details, waits_for_address, expires_at, occurred_at, message_id, trace_id, created_at)
+values ($1::uuid, ':customer', 'order_confirmed', null, '{"lines": [{"name": "A product", "quantity": 1}], "total": "10.00 EUR"}', false,
+        now() + interval '7 days', now(), '<' || $1::uuid::text || '@shop.test>', '4bf92f3577b34da6a3ce929d0e0e4736', clock_timestamp())
+on conflict (id) do nothing;
+insert into messaging.job (task, id, context) values ('send_email', $1::uuid, '{}') on conflict do nothing;
+
+-- @ notifications
+update messaging.job
+set attempts = attempts + 1, lease = $1::uuid, due_at = now() + make_interval(secs => 30)
+where task = 'send_email' and id = $1::uuid
+returning id, attempts, context;
+
+-- @ notifications
+select id, user_id, template, state, failure, content, details, waits_for_address, expires_at, attempts, last_error, message_id, trace_id,
+       occurred_at, created_at, queued_at, updated_at, sent_at, version
+from notifications where id = $1::uuid;
+
+-- @ notifications
+select email, coalesce(name, ''), verified_at is not null from recipients where user_id = ':customer';
+
+-- @ notifications
+delete from messaging.job where task = 'send_email' and id = $1::uuid and lease = $1::uuid;
+update notifications
+set state = 'sent', failure = null, content = null, last_error = null, attempts = 1, sent_at = now(), updated_at = now(), version = version + 1
+where id = $1::uuid;
