@@ -14,7 +14,10 @@ use argon2::{
     password_hash::{self, PasswordHasher as _, PasswordVerifier as _, phc},
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::email::Email;
@@ -121,6 +124,9 @@ pub enum HashError {
     /// The hashing thread is gone: the process is stopping.
     #[error("the hashing thread ended")]
     Stopped(#[from] tokio::task::JoinError),
+    /// The threads that hash cannot be started.
+    #[error("no threads to hash passwords on")]
+    NoThreads(#[source] std::io::Error),
 }
 
 /// The hasher. Argon2id takes 19 MiB and tens of milliseconds by design, so at most one runs per core, and requests wait for
@@ -133,6 +139,33 @@ pub struct Passwords {
     /// Compared with when there is no account, so that the answer takes the same work.
     nobody: Arc<PasswordHash>,
     computed: Arc<AtomicU64>,
+    threads: Arc<Threads>,
+}
+
+/// One thread for each slot. On whichever of all blocking threads is free, each of them would come to keep the memory of a hash: what a thread
+/// frees is its own to use again.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn new(count: usize) -> Result<Self, HashError> {
+        let runtime = Builder::new_current_thread().max_blocking_threads(count).thread_name("hashing").build();
+        Ok(Self(Some(runtime.map_err(HashError::NoThreads)?)))
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, HashError> {
+        match &self.0 {
+            Some(runtime) => Ok(runtime.spawn_blocking(work).await?),
+            None => Ok(work()),
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Dropped as it is, a runtime waits, which no task may do.
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+    }
 }
 
 impl Passwords {
@@ -146,6 +179,7 @@ impl Passwords {
             max_waiting: slots * MAX_WAITING_PER_SLOT,
             nobody: Arc::new(nobody),
             computed: Arc::default(),
+            threads: Arc::new(Threads::new(slots)?),
         })
     }
 
@@ -209,7 +243,7 @@ impl<'a> Slot<'a> {
         let Self { passwords, permit } = self;
         passwords.computed.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("users_password_hashes_total").increment(1);
-        let (result, permit) = tokio::task::spawn_blocking(move || (work(), permit)).await?;
+        let (result, permit) = passwords.threads.run(move || (work(), permit)).await?;
         Ok((result?, Self { passwords, permit }))
     }
 }

@@ -159,11 +159,14 @@ fn set_apart(binaries: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     let folder = workspace::root()?.join("target/tested");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (name, path) in binaries {
-        let apart = folder.join(name);
-        if apart.exists() {
-            fs::remove_file(&apart).with_context(|| format!("cannot delete {}", apart.display()))?;
+        // Somebody may be starting it at this moment: it is there at any time.
+        let (apart, new) = (folder.join(name.as_str()), folder.join(format!("{name}.{}", std::process::id())));
+        fs::hard_link(&*path, &new).with_context(|| format!("cannot link {}", new.display()))?;
+        fs::rename(&new, &apart).with_context(|| format!("cannot link {}", apart.display()))?;
+        // Where both are the same file already, nothing was renamed (rename(2)).
+        if new.exists() {
+            fs::remove_file(&new).with_context(|| format!("cannot delete {}", new.display()))?;
         }
-        fs::hard_link(&*path, &apart).with_context(|| format!("cannot link {}", apart.display()))?;
         *path = apart;
     }
     Ok(())

@@ -2,10 +2,11 @@
 //! next boot either: the stack runs instances of its own.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +15,8 @@ use tokio::process::Command;
 use crate::{console::Step, programs, workspace};
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// While somebody else is installing.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Debian's policy layer: 101 means "action forbidden by policy" (invoke-rc.d(8)).
 const FORBID_STARTS: &str = "#!/bin/sh\n# Written by cargo dev for the time of one installation.\nexit 101\n";
 /// What the packages would start at the next boot.
@@ -38,6 +41,7 @@ pub(crate) async fn packages(packages: &[&str], explanation: &str) -> Result<()>
 }
 
 async fn install(packages: &[&str], step: &mut Step) -> Result<()> {
+    let _alone = alone(step).await?;
     let units_before = enabled_units().await;
     let policy = Policy::forbid_starts()?;
     // Lists may be missing or old on a fresh machine; a mirror that fails now would fail in the installation with a clearer message.
@@ -52,6 +56,20 @@ async fn install(packages: &[&str], step: &mut Step) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// One `cargo dev` of the machine at a time installs something: apt-get does not wait for another one.
+async fn alone(step: &mut Step) -> Result<File> {
+    let path = std::env::temp_dir().join("postrider-packages.lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    while let Err(error) = file.try_lock() {
+        match error {
+            TryLockError::WouldBlock => step.note("another `cargo dev` is installing something"),
+            TryLockError::Error(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(file)
 }
 
 fn apt() -> Command {

@@ -100,8 +100,9 @@ impl Mailbox {
     }
 
     /// From now on whoever reaches its HTTP side may script it: for the mailbox of a stack that something is to be done to, which runs in
-    /// another process than whoever does it.
+    /// another process than whoever does it. It also keeps every mail: all of them are looked at in the end.
     pub fn obeys(&self) {
+        self.store.keep_all();
         self.obeys.store(true, Ordering::Relaxed);
     }
 

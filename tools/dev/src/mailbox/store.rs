@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -84,15 +84,22 @@ pub(super) struct Store {
     mails: Mutex<VecDeque<Arc<Mail>>>,
     count: AtomicU32,
     changes: watch::Sender<()>,
+    keeps_all: AtomicBool,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { mails: Mutex::default(), count: AtomicU32::new(0), changes: watch::Sender::new(()) }
+        let (count, keeps_all) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { mails: Mutex::default(), count, changes: watch::Sender::new(()), keeps_all }
     }
 }
 
 impl Store {
+    /// From now on nothing is thrown away: all of it is evidence.
+    pub(super) fn keep_all(&self) {
+        self.keeps_all.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn add(&self, from: String, to: Vec<String>, raw: Vec<u8>) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Unique also after a restart, so that a page that is still open shows no other mail.
@@ -100,8 +107,9 @@ impl Store {
         let received = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let mut mails = self.lock();
         mails.push_back(Arc::new(Mail { id: id.clone(), from, to, raw, received }));
-        let mut bytes: usize = mails.iter().map(|mail| mail.raw.len()).sum();
-        while mails.len() > MAILS_MAX || (bytes > BYTES_MAX && mails.len() > 1) {
+        let keeps_all = self.keeps_all.load(Ordering::Relaxed);
+        let mut bytes: usize = if keeps_all { 0 } else { mails.iter().map(|mail| mail.raw.len()).sum() };
+        while !keeps_all && mails.len() > MAILS_MAX || (bytes > BYTES_MAX && mails.len() > 1) {
             bytes -= mails.pop_front().map_or(0, |mail| mail.raw.len());
         }
         drop(mails);
@@ -153,6 +161,17 @@ mod tests {
         }
         assert_eq!(store.all().len(), MAILS_MAX);
         assert!(store.find(&first).is_none());
+    }
+
+    #[test]
+    fn no_mail_makes_room_where_all_are_evidence() {
+        let store = Store::default();
+        store.keep_all();
+        let first = store.add("a@example.test".into(), vec![], b"one".to_vec());
+        for _ in 0..MAILS_MAX {
+            store.add("a@example.test".into(), vec![], b"more".to_vec());
+        }
+        assert!(store.find(&first).is_some());
     }
 
     #[test]

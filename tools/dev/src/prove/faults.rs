@@ -18,6 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use proof::ledger::{Evidence, Fault, Tapped};
+use rustix::process::Signal;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
@@ -39,6 +40,8 @@ use crate::{
 const MAILS_IN_HAND: u64 = 4;
 /// Until everything is as before; more than a service takes to drain and an engine to recover.
 const HEAL_PATIENCE: Duration = Duration::from_secs(120);
+/// Until whatever was told to stand still does.
+const HALT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What faults are done to.
 pub(super) struct World<'a> {
@@ -216,6 +219,19 @@ async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Open) -> Resul
 
 fn service(planned: &PlannedFault) -> Result<&'static str> {
     planned.service.context("a service is planned")
+}
+
+/// Has all of these stand still; how many do. A signal takes a moment, on a busy machine a longer one.
+async fn halt(all: &[Tracked]) -> Result<u64> {
+    all.iter().try_for_each(|process| process.signal(Signal::STOP))?;
+    let begin = Instant::now();
+    loop {
+        let still = all.iter().filter(|process| process.is_stopped()).count();
+        if still == all.len() || begin.elapsed() > HALT_PATIENCE {
+            return Ok(still as u64);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// What was stopped is started. The ports of a process that was killed may be taken for a moment more.

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Open, Undo, World, service, start_engines};
+use super::{Open, Undo, World, halt, service, start_engines};
 use crate::{
     endpoint::encode,
     engines::{RabbitMq, private_rabbitmq},
@@ -53,10 +53,9 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
         }
         Kind::PauseBroker => {
             let broker = stack.state.rabbitmq.clone().context("the broker is not this stack's own")?;
-            broker.signal(Signal::STOP)?;
-            sleep(Duration::from_millis(50)).await;
+            let count = halt(std::slice::from_ref(&broker)).await?;
             let text = format!("the broker stood still for {:.1} s", planned.for_ms as f64 / 1e3);
-            Ok(Open::new(broker.is_stopped().into(), text, Undo::Continue(vec![broker])))
+            Ok(Open::new(count, text, Undo::Continue(vec![broker])))
         }
         Kind::MemoryAlarm => {
             private_rabbitmq::ctl(&stack.state, &["set_vm_memory_high_watermark", "0"]).await?;
@@ -72,7 +71,7 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
             // A queue is full when nobody reads it; what a consumer has been given and not handled does not count.
             let reading = stack.state.services.iter().filter(|known| known.service == queue);
             let reading: Vec<_> = reading.map(|running| running.process.clone()).collect();
-            reading.iter().try_for_each(|process| process.signal(Signal::STOP))?;
+            halt(&reading).await?;
             witness::close_connections(stack, Some(queue)).await?;
             Ok(Open::new(0, "", Undo::Continue(reading)))
         }
@@ -204,7 +203,7 @@ async fn wipe(world: &mut World<'_>) -> Result<Open> {
 /// The same, under services that are made to stand still.
 async fn wipe_under(world: &mut World<'_>, all: &[Tracked]) -> Result<(u64, String)> {
     let stack = &mut *world.stack;
-    all.iter().try_for_each(|process| process.signal(Signal::STOP))?;
+    halt(all).await?;
     // What they have written is read.
     sleep(Duration::from_secs(1)).await;
     world.heard.extend(witness::tapped(stack).await?);

@@ -12,7 +12,7 @@ use proof::ledger::Evidence;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{HEAL_PATIENCE, Open, Undo, World, start_engines};
+use super::{HEAL_PATIENCE, Open, Undo, World, halt, start_engines};
 use crate::{
     endpoint::encode,
     engines::private_rabbitmq::{self, Node},
@@ -52,9 +52,7 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
             format!("the process {pid} of {label} ended")
         }
         Kind::PauseNode => {
-            process.signal(Signal::STOP)?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            ensure!(process.is_stopped(), "{label} does not stand still");
+            ensure!(halt(std::slice::from_ref(&process)).await? == 1, "{label} does not stand still");
             format!("{label} stood still for {:.1} s", planned.for_ms as f64 / 1e3)
         }
         Kind::CutOff => {

@@ -7,7 +7,7 @@ use proof::ledger::Evidence;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::{HEAL_PATIENCE, Open, Undo, World, service, start_engines};
+use super::{HEAL_PATIENCE, Open, Undo, World, halt, service, start_engines};
 use crate::{
     process::Tracked,
     prove::{kinds::Kind, random::Random, schedule::PlannedFault},
@@ -54,9 +54,7 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
         Kind::PauseDatabase => {
             let database = stack.state.postgres.clone().context("the database is not this stack's own")?;
             let all = family(&database);
-            all.iter().try_for_each(|process| process.signal(Signal::STOP))?;
-            sleep(Duration::from_millis(50)).await;
-            let count = all.iter().filter(|process| process.is_stopped()).count() as u64;
+            let count = halt(&all).await?;
             let lasts = planned.for_ms as f64 / 1e3;
             let text = format!("{count} processes of the database stood still for {lasts:.1} s");
             Ok(Open::new(count, text, Undo::Continue(all)))

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use proof::ledger::Evidence;
 use rustix::process::Signal;
 
-use super::{HEAL_PATIENCE, Open, Undo, World, service};
+use super::{HEAL_PATIENCE, Open, Undo, World, halt, service};
 use crate::{
     prove::{kinds::Kind, schedule::PlannedFault},
     stack::Stack,
@@ -39,13 +39,10 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
     let pid = process.pid();
     match planned.kind {
         Kind::Pause => {
-            process.signal(Signal::STOP)?;
-            // The signal takes a moment.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let stopped = process.is_stopped();
+            let count = halt(std::slice::from_ref(&process)).await?;
             let lasts = Duration::from_millis(planned.for_ms).as_secs_f64();
             let text = format!("the process {pid} stood still for {lasts:.1} s");
-            return Ok(Open::new(stopped.into(), text, Undo::Continue(vec![process])));
+            return Ok(Open::new(count, text, Undo::Continue(vec![process])));
         }
         Kind::Terminate => {
             let clean = process.stop(Signal::TERM, HEAL_PATIENCE).await?;
