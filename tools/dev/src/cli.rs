@@ -40,6 +40,7 @@ enum Command {
     /// Measure, in release builds, each thing beside the least program that does the same without our code.
     Bench(BenchArgs),
     /// Have the shop work while processes, broker and database are killed, and have a checker say what came of it.
+    #[command(args_override_self = true)]
     Prove(ProveArgs),
     /// Check format, lints, documentation, alerts, supply chain, contracts and generated files.
     Check(CheckArgs),

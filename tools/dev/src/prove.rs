@@ -7,6 +7,7 @@
 mod customers;
 mod faults;
 mod kinds;
+mod lanes;
 mod ledger;
 mod plan;
 mod points;
@@ -53,6 +54,9 @@ pub(crate) use witness::tap;
 /// The longest that anything waits before it goes on by itself is the lease of a job whose worker died; then half a minute for the rest.
 const DRAIN_BOUND: Duration = Duration::from_secs(150);
 
+/// Said when the stack of a run is there.
+const WORKS: &str = "The shop at work";
+
 /// What to prove.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProveArgs {
@@ -93,6 +97,9 @@ pub(crate) struct ProveArgs {
     /// With optimized programs: for long campaigns, on small machines.
     #[arg(long, conflicts_with = "mutants")]
     pub(crate) optimized: bool,
+    /// So many seeds at the same time, each on a stack of its own: most of a run is waiting.
+    #[arg(long, default_value_t = 1, conflicts_with_all = ["quick", "mutants", "keep"], value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub(crate) lanes: u32,
     /// Leave the stack running afterwards, for a look at it.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -134,8 +141,9 @@ impl ProveArgs {
         let brokers = self.engines.choice.brokers.iter().map(|count| format!(" --brokers {count}"));
         let engines: String = version.chain(brokers).collect();
         let optimized = if self.optimized { " --optimized" } else { "" };
+        let lanes = if self.lanes > 1 { format!(" --lanes {}", self.lanes) } else { String::new() };
         format!(
-            "cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{other}{engines}{without}{optimized}"
+            "cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{other}{engines}{without}{optimized}{lanes}"
         )
     }
 }
@@ -167,8 +175,12 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
         return as_optimized().await;
     }
     let mut runs = Vec::new();
-    for (seed, args) in args.runs() {
-        runs.push(one(&args, seed).await?);
+    if args.lanes > 1 {
+        runs = lanes::run(&args).await?;
+    } else {
+        for (seed, args) in args.runs() {
+            runs.push(one(&args, seed).await?);
+        }
     }
     let folder = campaign_folder(&args.name)?;
     let page = folder.join("report.html");
@@ -256,7 +268,7 @@ async fn one(args: &ProveArgs, seed: u64) -> Result<(Run, Verdict)> {
 async fn prove(stack: &mut Stack, plan: Plan, other: Option<Binaries>, folder: &Path) -> Result<(Run, Verdict)> {
     let plan = Arc::new(plan);
     let ledger = Arc::new(Ledger::create(folder, plan.seed)?);
-    console::heading("The shop at work");
+    console::heading(WORKS);
     let mut customers = Customers::gather(stack, &plan, &ledger).await?;
     let samples = Samples::begin(stack, &ledger);
     let mut faults = Faults::new(&plan, &ledger, other);

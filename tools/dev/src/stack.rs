@@ -60,7 +60,7 @@ impl Options {
     /// One process of each service, on engines of its own.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        let program = std::env::current_exe().map_or_else(|_| PathBuf::from("dev"), |path| as_built_anew(&path));
+        let program = this_program();
         Self {
             name: name.to_owned(),
             replicas: 1,
@@ -92,6 +92,11 @@ impl Options {
         self.settings.retain(|known| known.service != service || known.name != name);
         self.settings.push(Setting { service: service.to_owned(), name: name.to_owned(), value: value.to_owned() });
     }
+}
+
+/// The program of `cargo dev`, to be run again.
+pub(crate) fn this_program() -> PathBuf {
+    std::env::current_exe().map_or_else(|_| PathBuf::from("dev"), |path| as_built_anew(&path))
 }
 
 /// Where a program is. A build that replaced it while it runs makes Linux say that it was deleted; the new one is as good.
