@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use proof::ledger::Evidence;
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::time::sleep;
 
 use super::{HEAL_PATIENCE, Open, Undo, World, halt, start_engines};
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
     stack::Stack,
 };
 
+/// A broker that stood still says at first what it knew before that, and then that others are down.
+const NOTICED_AFTER: Duration = Duration::from_secs(5);
 /// Until the others have chosen leaders among themselves, beyond the time that the fault lasts anyway.
 const SEEN_WITHIN: Duration = Duration::from_secs(60);
 /// A broker that was suspended needs so long to be one of the cluster again, if it can at all.
@@ -83,6 +86,9 @@ pub(super) async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Ope
                 victim.connections
             );
             rejoin(stack, planned.kind, &victim.node).await?;
+            if planned.kind == Kind::PauseNode {
+                sleep(NOTICED_AFTER).await;
+            }
             if planned.kind == Kind::PauseNode && whole(stack, BY_ITSELF).await.is_err() {
                 // Mnesia does not merge again what was apart and nobody noticed; the documentation (Clustering and Network Partitions)
                 // has the administrator restart the side that is not trusted.
