@@ -10,6 +10,9 @@ use crate::{
     verdict::{Counts, Finding, Look},
 };
 
+/// The problem of a service that has no place for a request.
+const OVERLOADED: &str = "urn:postrider:problem:overloaded";
+
 /// How much happened.
 pub(crate) fn counts(index: &Index<'_>) -> Counts {
     let run = index.run;
@@ -47,7 +50,12 @@ fn is_definite(end: Option<&What>) -> bool {
     matches!(end, Some(What::Ok { .. } | What::Fail { .. }))
 }
 
-/// Share of the requests whose first attempt touched no fault that got a definite answer to it.
+/// Told that there are too many requests, and that nothing was done: what a service says to a crowd, such as the one that comes after an outage.
+fn is_told_to_come_back(end: Option<&What>) -> bool {
+    matches!(end, Some(What::Info { status: Some(503), why }) if why.contains(OVERLOADED))
+}
+
+/// Share of the requests whose first attempt touched no fault that got an answer to it: a definite one, or that they shall come back.
 fn acknowledged(index: &Index<'_>) -> f64 {
     let (mut all, mut answered) = (0, 0);
     for operation in &index.operations {
@@ -57,7 +65,8 @@ fn acknowledged(index: &Index<'_>) -> f64 {
             continue;
         }
         all += 1;
-        answered += usize::from(is_definite(first.end.map(|(_, what)| what)));
+        let end = first.end.map(|(_, what)| what);
+        answered += usize::from(is_definite(end) || is_told_to_come_back(end));
     }
     if all == 0 { 0.0 } else { f64::from(all as u32).recip() * answered as f64 }
 }
@@ -112,4 +121,20 @@ pub(crate) fn undisturbed(index: &Index<'_>) -> Finding {
     });
     look.expect(counts.repeated_mails == 0, &[], || format!("{} mails were repeated", counts.repeated_mails));
     look.done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_for_want_of_room_is_an_answer_and_an_outage_is_none() {
+        let told = |status, why: &str| What::Info { status, why: why.to_owned() };
+        let crowd = told(Some(503), r#"{"type":"urn:postrider:problem:overloaded","title":"There are more"}"#);
+        assert!(is_told_to_come_back(Some(&crowd)));
+        for other in [told(Some(503), r#"{"type":"urn:postrider:problem:unavailable"}"#), told(None, "no answer")] {
+            assert!(!is_told_to_come_back(Some(&other)), "{other:?}");
+        }
+        assert!(!is_told_to_come_back(None));
+    }
 }

@@ -99,7 +99,8 @@ kinds! {
     PauseBroker { "pause_broker", Broker, Aim::Whole, 3000..20000, "SIGSTOP of the broker: it is there and silent" }
     MemoryAlarm { "memory_alarm", Broker, Aim::Whole, 3000..10000, "the broker is out of memory and blocks whoever publishes" }
     DiskAlarm { "disk_alarm", Broker, Aim::Whole, 3000..10000, "the broker is out of disk space and blocks whoever publishes" }
-    FullQueue { "full_queue", Broker, Aim::Service(CONSUMERS), 3000..10000, "a queue is full and refuses what is published to it" }
+    /// Not that of orders: nothing would be sent to it while its service stands still.
+    FullQueue { "full_queue", Broker, Aim::Service(&["inventory", "payments", "notifications"]), 3000..10000, "a queue is full and refuses what is published to it" }
     LostBinding { "lost_binding", Broker, Aim::Service(&["inventory"]), 1000..6000, "placed orders reach nobody who sells, until they are sent again from the journal" }
     LostQueue { "lost_queue", Broker, Aim::Service(CONSUMERS), 1000..4000, "a queue is deleted, made anew, and filled from the journals" }
     KillLeader { "kill_leader", Cluster, Aim::Whole, 1000..6000, "kill -9 of the broker that leads the most queues" }
