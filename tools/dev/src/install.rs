@@ -15,6 +15,8 @@ use tokio::process::Command;
 use crate::{console::Step, programs, workspace};
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// Where nobody but root can put anything, such as a link to a file that would be emptied.
+const LOCK: &str = "/run/postrider-packages.lock";
 /// While somebody else is installing.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Debian's policy layer: 101 means "action forbidden by policy" (invoke-rc.d(8)).
@@ -60,12 +62,11 @@ async fn install(packages: &[&str], step: &mut Step) -> Result<()> {
 
 /// One `cargo dev` of the machine at a time installs something: apt-get does not wait for another one.
 async fn alone(step: &mut Step) -> Result<File> {
-    let path = std::env::temp_dir().join("postrider-packages.lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = File::create(LOCK).with_context(|| format!("cannot write {LOCK}"))?;
     while let Err(error) = file.try_lock() {
         match error {
             TryLockError::WouldBlock => step.note("another `cargo dev` is installing something"),
-            TryLockError::Error(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            TryLockError::Error(error) => return Err(error).with_context(|| format!("cannot lock {LOCK}")),
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }

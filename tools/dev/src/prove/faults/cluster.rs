@@ -88,12 +88,12 @@ pub(super) async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Ope
             rejoin(stack, planned.kind, &victim.node).await?;
             if planned.kind == Kind::PauseNode {
                 sleep(NOTICED_AFTER).await;
-            }
-            if planned.kind == Kind::PauseNode && whole(stack, BY_ITSELF).await.is_err() {
-                // Mnesia does not merge again what was apart and nobody noticed; the documentation (Clustering and Network Partitions)
-                // has the administrator restart the side that is not trusted.
-                restart(stack, &victim.node).await?;
-                seen.text += ", and had to be restarted afterwards";
+                if whole(stack, BY_ITSELF).await.is_err() {
+                    // Mnesia does not merge again what was apart and nobody noticed; the documentation (Clustering and Network Partitions)
+                    // has the administrator restart the side that is not trusted.
+                    restart(stack, &victim.node).await?;
+                    seen.text += ", and had to be restarted afterwards";
+                }
             }
         }
         _ => {}
