@@ -34,6 +34,10 @@ pub(crate) use addresses::{Address, one_by_one};
 /// How often a silent connection is looked at, should an event of it have been missed.
 const LIVENESS_PERIOD: Duration = Duration::from_secs(1);
 
+/// A larger message takes several frames. lapin has room for 32 frames, each way and for each connection: at the 128 KiB that a broker allows by default
+/// that is 16 MiB for a process.
+const FRAME_BYTES: usize = 16 * 1024;
+
 /// How long an answer of the broker to a single request may take.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -233,7 +237,8 @@ impl Supervisor {
 
     async fn connect(&self, node: &Node) -> lapin::Result<Connection> {
         let separator = if node.url.contains('?') { '&' } else { '?' };
-        let url = format!("{}{separator}heartbeat={}", node.url, self.options.heartbeat_seconds);
+        let heartbeat = self.options.heartbeat_seconds;
+        let url = format!("{}{separator}heartbeat={heartbeat}&frame_max={FRAME_BYTES}", node.url);
         let name = format!("{} ({})", self.options.name, self.purpose);
         Connection::connect(&url, ConnectionProperties::default().with_connection_name(name.into())).await
     }

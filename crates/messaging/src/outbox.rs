@@ -134,13 +134,18 @@ impl Outbox {
 
     /// Begins a transaction. Dropping it rolls back.
     pub async fn begin(&self) -> Result<OutboxTransaction, sqlx::Error> {
+        self.begin_with("begin").await
+    }
+
+    /// The same, with settings that hold as long as the transaction: statements that begin it, in one round trip.
+    pub(crate) async fn begin_with(&self, statements: &'static str) -> Result<OutboxTransaction, sqlx::Error> {
         let (pool, deadline) = (self.pool.clone(), self.answer_deadline);
         // sqlx 0.9 returns a connection with an open transaction to the pool when `begin` is cancelled half-way, and callers
         // are cancelled by time limits. A task of its own always runs to the end, and then drops the transaction properly.
         #[expect(clippy::disallowed_methods, reason = "bounded by a deadline; see above")]
         let begun = tokio::spawn(async move {
             #[expect(clippy::disallowed_methods, reason = "this is the one place, made safe by the task around it")]
-            pool::answered(deadline, pool.begin()).await
+            pool::answered(deadline, pool.begin_with(statements)).await
         });
         let tx = begun.await.map_err(|_| sqlx::Error::WorkerCrashed)??;
         Ok(OutboxTransaction::new(tx, self.clone()))

@@ -15,6 +15,7 @@ mod window;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -73,6 +74,10 @@ pub struct Progress {
     /// Events that are left for the next look because an earlier one of their key is held or was slow.
     pub left: usize,
 }
+
+/// The least time between two looks at an outbox of which the last one found something. What comes meanwhile goes out together: each look costs
+/// the database and the broker the same, however little it finds.
+const PACE: Duration = Duration::from_millis(5);
 
 /// For how long a relay that is told to stop still sends what is there.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -143,6 +148,7 @@ impl Relay {
         let mut too_late = false;
         while !too_late {
             let stopping = stop.is_cancelled();
+            let looked = Instant::now();
             // Interest is registered before looking, so that what commits in between rings.
             let rung = self.outbox.shared.wake.local.notified();
             let wait = match self.look(&mut channels, &mut window, at_the_latest.as_mut()).await {
@@ -177,9 +183,13 @@ impl Relay {
             if stopping {
                 break;
             }
+            let rung_in_time = async {
+                rung.await;
+                tokio::time::sleep_until(looked + PACE).await;
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = rung, if failures == 0 => {}
+                () = rung_in_time, if failures == 0 => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }

@@ -1,9 +1,8 @@
 //! A transaction that publishes: rows and events, both or neither.
 
-use std::{
-    collections::BTreeMap,
-    ops::{Deref, DerefMut},
-};
+mod rows;
+
+use std::ops::{Deref, DerefMut};
 
 use chrono::{DateTime, Utc};
 use failpoints::{hit, without};
@@ -24,8 +23,33 @@ pub struct OutboxTransaction {
     outbox: Outbox,
     pending: Vec<Pending>,
     scheduled: Vec<(Pending, DateTime<Utc>)>,
-    jobs: Vec<(&'static str, Uuid, TraceContext)>,
+    jobs: Vec<Job>,
     envelope: Option<Envelope>,
+}
+
+/// How statements by an index are planned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Plans {
+    /// Once. For short statements with arrays: left alone, PostgreSQL plans them anew each time, which takes longer than they do, because it knows
+    /// how long the arrays are only then.
+    Kept,
+    /// For their values, and with nothing but indexes: for windows of a backlog.
+    OfValues,
+}
+
+impl Plans {
+    // What is off counts as very dear, and what is dear is compiled, which takes longer than all else: hence `jit`.
+    fn begin(self) -> &'static str {
+        match self {
+            Self::Kept => {
+                "begin; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; set local jit = off"
+            }
+            Self::OfValues => {
+                "begin; set local plan_cache_mode = force_custom_plan; set local enable_seqscan = off; set local jit = off;
+                 set local enable_bitmapscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off"
+            }
+        }
+    }
 }
 
 /// An event on its way into the outbox.
@@ -39,6 +63,13 @@ pub(crate) struct Pending {
     pub(crate) sensitive: bool,
     pub(crate) deadline: bool,
     pub(crate) occurred_at: DateTime<Utc>,
+}
+
+/// Work that is to be done after the commit.
+struct Job {
+    task: &'static str,
+    id: Uuid,
+    context: TraceContext,
 }
 
 impl OutboxTransaction {
@@ -58,7 +89,7 @@ impl OutboxTransaction {
                 clippy::disallowed_methods,
                 reason = "what is published before the commit is published whatever happens"
             )]
-            tokio::spawn(async move { insert(&mut *pool.acquire().await?, &[pending]).await });
+            tokio::spawn(async move { rows::insert(&mut *pool.acquire().await?, &[pending]).await });
             return Ok(message_id);
         }
         self.pending.push(pending);
@@ -81,7 +112,7 @@ impl OutboxTransaction {
     /// Has a [`Worker`](crate::Worker) of this task work on the thing with this id, after this transaction has committed. Enqueuing
     /// the same thing again before it is done changes nothing.
     pub fn enqueue(&mut self, task: &'static str, id: Uuid) {
-        self.jobs.push((task, id, TraceContext::of(&Span::current())));
+        self.jobs.push(Job { task, id, context: TraceContext::of(&Span::current()) });
     }
 
     /// The message in hand, inside a handler.
@@ -97,21 +128,11 @@ impl OutboxTransaction {
         self.pending.push(pending);
     }
 
-    /// A transaction whose statements take their rows by an index and nothing but these: for the outbox, which is empty at one moment and full
-    /// at the next. A prepared statement keeps the plan of an empty one, and statistics that were taken then say that it is empty still; such a
-    /// plan reads all of a backlog for each window.
-    pub(crate) async fn by_index(outbox: &Outbox) -> Result<Self, sqlx::Error> {
-        let mut tx = outbox.begin().await?;
-        sqlx::query!(
-            "select count(set_config(name, value, true))
-             from (values ('plan_cache_mode', 'force_custom_plan'), ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'),
-                          ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'),
-                          -- what is off counts as very dear, and what is dear is compiled, which takes longer than all else
-                          ('jit', 'off')) as local (name, value)"
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        Ok(tx)
+    /// A transaction whose statements take their rows by an index, whatever the statistics say: a table can be empty at one moment and full at the
+    /// next, and a prepared statement keeps the plan, and statistics the number of rows, of when it was empty. Such a plan would read all of
+    /// a backlog for each message.
+    pub(crate) async fn by_index(outbox: &Outbox, plans: Plans) -> Result<Self, sqlx::Error> {
+        outbox.begin_with(plans.begin()).await
     }
 
     /// Commits what this crate has done by itself: it publishes nothing, and no error of it was swallowed.
@@ -129,7 +150,7 @@ impl OutboxTransaction {
         outbox.answered(self.tx.commit()).await?;
         hit("outbox.after_commit").await?;
         if !apart.is_empty() {
-            insert(&mut *self.outbox.pool.acquire().await?, &apart).await?;
+            rows::insert(&mut *self.outbox.pool.acquire().await?, &apart).await?;
         }
         if lanes != 0 {
             self.outbox.shared.wake.lanes(lanes);
@@ -143,40 +164,22 @@ impl OutboxTransaction {
     /// Writes what was published, and always runs at least one statement: Postgres answers the COMMIT of a transaction that has failed
     /// with ROLLBACK and no error, so only a statement before it can tell that an SQL error was swallowed.
     async fn flush(&mut self) -> Result<u16, sqlx::Error> {
-        for (task, id, context) in &self.jobs {
-            sqlx::query!(
-                "insert into messaging.job (task, id, context) values ($1, $2, $3) on conflict do nothing",
-                task,
-                id,
-                serde_json::json!(context),
-            )
-            .execute(&mut *self.tx)
-            .await?;
+        if !self.jobs.is_empty() {
+            rows::enqueue(&mut self.tx, &self.jobs).await?;
         }
-        for (pending, due_at) in &self.scheduled {
-            sqlx::query!(
-                "insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8)",
-                pending.message_id,
-                due_at,
-                pending.event_type,
-                pending.key,
-                pending.payload,
-                serde_json::json!(pending.context),
-                pending.required,
-                pending.sensitive,
-            )
-            .execute(&mut *self.tx)
-            .await?;
+        match (&self.pending[..], &self.scheduled[..]) {
+            ([], []) if !self.jobs.is_empty() || without("commit-check") => {}
+            ([], []) => {
+                sqlx::query!("select").execute(&mut *self.tx).await?;
+            }
+            ([event], [deadline]) => rows::insert_with_deadline(&mut self.tx, event, deadline).await?,
+            (events, deadlines) => {
+                if !deadlines.is_empty() {
+                    rows::schedule(&mut self.tx, deadlines).await?;
+                }
+                rows::insert(&mut self.tx, events).await?;
+            }
         }
-        if self.pending.is_empty() && without("commit-check") {
-            return Ok(0);
-        }
-        if self.pending.is_empty() {
-            sqlx::query!("select").execute(&mut *self.tx).await?;
-            return Ok(0);
-        }
-        insert(&mut self.tx, &self.pending).await?;
         Ok(self.pending.iter().fold(0, |lanes, pending| lanes | lane_bit(event::lane(&pending.key))))
     }
 }
@@ -205,92 +208,6 @@ impl Pending {
             occurred_at: Utc::now(),
         })
     }
-}
-
-/// One statement writes them.
-async fn insert(conn: &mut PgConnection, pending: &[Pending]) -> Result<(), sqlx::Error> {
-    match pending {
-        [event] => insert_one(conn, event).await,
-        events => insert_all(conn, events).await,
-    }
-}
-
-/// What most transactions publish. It does the same as [`insert_all`], and costs the database about half as much.
-async fn insert_one(conn: &mut PgConnection, event: &Pending) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "with head as (
-             insert into messaging.stream_head as head (key, seq) values ($1, 1)
-             on conflict (key) do update set seq = head.seq + 1, updated_at = now()
-             returning seq
-         )
-         insert into messaging.outbox
-             (lane, position, message_id, type, key, seq, payload, context, required, sensitive, deadline, occurred_at)
-         select $2, nextval('messaging.outbox_position'), $3, $4, $1, head.seq, $5, $6, $7, $8, $9, $10 from head",
-        event.key,
-        event::lane(&event.key),
-        event.message_id,
-        event.event_type,
-        event.payload,
-        serde_json::json!(event.context),
-        event.required,
-        event.sensitive,
-        event.deadline,
-        event.occurred_at,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// It advances the heads of the keys in sorted order (so that two transactions with the same keys cannot
-/// deadlock here), which holds their locks to the commit, and only then draws the positions.
-async fn insert_all(conn: &mut PgConnection, pending: &[Pending]) -> Result<(), sqlx::Error> {
-    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
-    // How many events of the same key come after this one in the statement.
-    let mut behind = vec![0_i64; pending.len()];
-    for (event, behind) in pending.iter().zip(&mut behind).rev() {
-        let count = counts.entry(&event.key).or_default();
-        *behind = *count;
-        *count += 1;
-    }
-    let (keys, counts): (Vec<_>, Vec<_>) = counts.into_iter().map(|(key, count)| (key.to_owned(), count)).unzip();
-    sqlx::query!(
-        "with head as (
-             insert into messaging.stream_head as head (key, seq)
-             select key, count from unnest($1::text[], $2::bigint[]) as input (key, count) order by key
-             on conflict (key) do update set seq = head.seq + excluded.seq, updated_at = now()
-             returning key, seq
-         )
-         insert into messaging.outbox
-             (lane, position, message_id, type, key, seq, payload, context, required, sensitive, deadline, occurred_at)
-         select lane, nextval('messaging.outbox_position'), message_id, type, input.key, head.seq - behind,
-                payload, context, required, sensitive, deadline, occurred_at
-         from unnest($3::smallint[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::bytea[], $9::jsonb[],
-                     $10::boolean[], $11::boolean[], $12::boolean[], $13::timestamptz[]) with ordinality
-              as input (lane, message_id, type, key, behind, payload, context, required, sensitive, deadline, occurred_at, n)
-         join head on head.key = input.key
-         order by n",
-        &keys,
-        &counts,
-        &column(pending, |event| event::lane(&event.key)),
-        &column(pending, |event| event.message_id),
-        &column(pending, |event| event.event_type.clone()),
-        &column(pending, |event| event.key.clone()),
-        &behind,
-        &column(pending, |event| event.payload.clone()),
-        &column(pending, |event| serde_json::json!(event.context)),
-        &column(pending, |event| event.required),
-        &column(pending, |event| event.sensitive),
-        &column(pending, |event| event.deadline),
-        &column(pending, |event| event.occurred_at),
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-fn column<T>(pending: &[Pending], value: impl Fn(&Pending) -> T) -> Vec<T> {
-    pending.iter().map(value).collect()
 }
 
 impl Deref for OutboxTransaction {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Consumer, Envelope, HandlerError, OutboxTransaction, consumer::channel::Message, context::spans, error::Verdict,
+    transaction::Plans,
 };
 
 /// What became of a message in a committed transaction.
@@ -36,7 +37,7 @@ impl Consumer {
     /// Handles messages in one transaction, all or nothing.
     pub(super) async fn try_messages(&self, messages: &[Message]) -> Result<Vec<Fate>, HandlerError> {
         hit("consumer.before_transaction").await.map_err(sqlx::Error::Io)?;
-        let mut tx = self.outbox.begin().await?;
+        let mut tx = OutboxTransaction::by_index(&self.outbox, Plans::Kept).await?;
         let envelopes: Vec<_> = messages.iter().map(|message| &message.envelope).collect();
         let admissions = self.outbox.answered(self.admit(&mut tx, &envelopes)).await?;
         if without("inbox-in-transaction") {

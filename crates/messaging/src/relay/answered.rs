@@ -18,6 +18,7 @@ use crate::{
         lanes::Lease,
         window::{CURSOR, PendingEvent},
     },
+    transaction::Plans,
 };
 
 /// So many events at once are a backlog.
@@ -142,7 +143,7 @@ async fn settle(outbox: &Outbox, lease: &Lease, events: &[PendingEvent]) -> Resu
     if events.len() < MANY {
         return settle_on(&mut *outbox.pool.acquire().await?, outbox, lease, events).await;
     }
-    let mut tx = OutboxTransaction::by_index(outbox).await?;
+    let mut tx = OutboxTransaction::by_index(outbox, Plans::OfValues).await?;
     let settled = settle_on(&mut tx, outbox, lease, events).await?;
     tx.commit_own().await?;
     Ok(settled)

@@ -16,6 +16,7 @@ use crate::{
     context::TraceContext,
     publisher::Outgoing,
     relay::{answered::Answered, lanes::Lease},
+    transaction::Plans,
 };
 
 /// Unsent events of a key beyond which no more of it are read: a key that has many must not keep the others out of the window.
@@ -224,11 +225,9 @@ pub(crate) async fn read(
     lease: &Lease,
     wanted: &Wanted,
 ) -> Result<(Vec<PendingEvent>, bool), sqlx::Error> {
-    if !wanted.backlog {
-        return read_on(&mut *outbox.pool.acquire().await?, outbox, lease, wanted).await;
-    }
     // Planned for these values, what is in hand is also looked up in a hash table and not compared one by one.
-    let mut tx = OutboxTransaction::by_index(outbox).await?;
+    let plans = if wanted.backlog { Plans::OfValues } else { Plans::Kept };
+    let mut tx = OutboxTransaction::by_index(outbox, plans).await?;
     let read = read_on(&mut tx, outbox, lease, wanted).await?;
     tx.commit_own().await?;
     Ok(read)

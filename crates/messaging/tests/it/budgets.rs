@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use chrono::{TimeDelta, Utc};
 use messaging::Relay;
 use testkit::eventually;
 use tracing::{
@@ -15,6 +16,7 @@ use tracing::{
     span,
     subscriber::DefaultGuard,
 };
+use uuid::Uuid;
 
 use crate::support::*;
 
@@ -62,7 +64,7 @@ impl Subscriber for Statements {
         let mut text = Text::default();
         event.record(&mut text);
         let text = if text.whole.trim().is_empty() { text.summary } else { text.whole };
-        if !["BEGIN", "COMMIT"].contains(&text.trim()) {
+        if !["begin", "commit"].iter().any(|word| text.trim().to_lowercase().starts_with(word)) {
             self.0.lock().unwrap().push(text);
         }
     }
@@ -104,6 +106,32 @@ async fn an_event_costs_its_transaction_one_statement_and_so_do_many() {
         tx.commit().await.unwrap();
         assert_eq!(statements.all().len(), 1, "{events} events: {:#?}", statements.all());
     }
+    stage.expect_leftovers();
+}
+
+#[tokio::test]
+async fn deadlines_and_jobs_cost_a_statement_each_however_many_and_a_deadline_beside_its_event_none() {
+    let mut stage = stage().await;
+    let (statements, _listening) = Statements::listen();
+    for (events, deadlines, jobs, expected) in [(1, 1, 0, 1), (0, 0, 2, 1), (0, 4, 0, 1), (1, 0, 2, 2), (3, 5, 7, 3)] {
+        statements.clear();
+        let mut tx = stage.outbox.begin().await.unwrap();
+        for n in 0..events {
+            tx.publish(&moved(&format!("p-{n}"), 1)).unwrap();
+        }
+        for n in 0..deadlines {
+            tx.publish_at(&moved(&format!("p-{n}"), 2), Utc::now() + TimeDelta::days(1)).unwrap();
+        }
+        for _ in 0..jobs {
+            tx.enqueue("a-task", Uuid::new_v4());
+        }
+        tx.commit().await.unwrap();
+        let all = statements.all();
+        assert_eq!(all.len(), expected, "{events} events, {deadlines} deadlines, {jobs} jobs: {all:#?}");
+    }
+    let counts = "select (select count(*) from messaging.outbox), (select count(*) from messaging.scheduled), (select count(*) from messaging.job)";
+    let counts: (i64, i64, i64) = sqlx::query_as(counts).fetch_one(&stage.database.pool).await.unwrap();
+    assert_eq!(counts, (5, 10, 11), "and each of them is there");
     stage.expect_leftovers();
 }
 
