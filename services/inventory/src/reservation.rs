@@ -61,19 +61,26 @@ impl Reservation {
         lines: &Lines,
         hold_for: Duration,
     ) -> Result<DateTime<Utc>, sqlx::Error> {
-        let expires_at = sqlx::query_scalar!(
-            r#"insert into reservations (order_id, user_id, state, expires_at, trace_id)
-               values ($1, $2, 'held', clock_timestamp() + make_interval(secs => $3), $4)
-               returning expires_at as "expires_at!""#,
+        let (skus, quantities) = lines.columns();
+        sqlx::query_scalar!(
+            r#"with held as (
+                   insert into reservations (order_id, user_id, state, expires_at, trace_id)
+                   values ($1, $2, 'held', clock_timestamp() + make_interval(secs => $3), $4)
+                   returning expires_at
+               ), lines as (
+                   insert into reservation_lines (order_id, sku, quantity)
+                   select $1, sku, quantity from unnest($5::text[], $6::bigint[]) as line (sku, quantity)
+               )
+               select expires_at as "expires_at!" from held"#,
             cause.order_id,
             user_id,
             hold_for.as_secs_f64(),
-            cause.trace_id
+            cause.trace_id,
+            &skus,
+            &quantities
         )
-        .fetch_one(&mut *db)
-        .await?;
-        Self::insert_lines(db, cause.order_id, lines).await?;
-        Ok(expires_at)
+        .fetch_one(db)
+        .await
     }
 
     /// Notes that an order got nothing, and why.
@@ -84,26 +91,19 @@ impl Reservation {
         lines: &Lines,
         (missing, reason): (&Sku, Reason),
     ) -> Result<(), sqlx::Error> {
+        let (skus, quantities) = lines.columns();
         sqlx::query!(
-            "insert into reservations (order_id, user_id, state, reason, missing_sku, trace_id)
-             values ($1, $2, 'rejected', $3, $4, $5)",
+            "with rejected as (
+                 insert into reservations (order_id, user_id, state, reason, missing_sku, trace_id)
+                 values ($1, $2, 'rejected', $3, $4, $5)
+             )
+             insert into reservation_lines (order_id, sku, quantity)
+             select $1, sku, quantity from unnest($6::text[], $7::bigint[]) as line (sku, quantity)",
             cause.order_id,
             user_id,
             reason.name(),
             missing.as_str(),
-            cause.trace_id
-        )
-        .execute(&mut *db)
-        .await?;
-        Self::insert_lines(db, cause.order_id, lines).await
-    }
-
-    async fn insert_lines(db: &mut PgConnection, order_id: Uuid, lines: &Lines) -> Result<(), sqlx::Error> {
-        let (skus, quantities) = lines.columns();
-        sqlx::query!(
-            "insert into reservation_lines (order_id, sku, quantity)
-             select $1, sku, quantity from unnest($2::text[], $3::bigint[]) as line (sku, quantity)",
-            order_id,
+            cause.trace_id,
             &skus,
             &quantities
         )

@@ -16,17 +16,24 @@ impl Customer {
     /// The customer who orders, held until the end of the transaction: whoever deletes the account waits for the order, and then
     /// sees it.
     pub(crate) async fn ordering(db: &mut PgConnection, user_id: Uuid) -> Result<Self, sqlx::Error> {
-        // There must be a row to lock.
+        if let Some(known) = Self::held(db, user_id).await? {
+            return Ok(known);
+        }
+        // There must be a row to hold.
         sqlx::query!("insert into customers (user_id) values ($1) on conflict (user_id) do nothing", user_id)
             .execute(&mut *db)
             .await?;
+        Self::held(db, user_id).await?.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    async fn held(db: &mut PgConnection, user_id: Uuid) -> Result<Option<Self>, sqlx::Error> {
         sqlx::query_as!(
             Self,
             r#"select verified_at is not null as "verified!", deleted_at is not null as "deleted!"
                from customers where user_id = $1 for share"#,
             user_id
         )
-        .fetch_one(db)
+        .fetch_optional(db)
         .await
     }
 

@@ -71,23 +71,30 @@ pub(crate) async fn open(db: &mut PgConnection) -> Result<Vec<Open>, sqlx::Error
 }
 
 impl NewOrder {
-    /// Stores the order, without any history yet.
-    pub(crate) async fn insert(self, db: &mut PgConnection) -> Result<Order, sqlx::Error> {
+    /// Stores the order, with the first entry of its history.
+    pub(crate) async fn insert(
+        self,
+        db: &mut PgConnection,
+        event: &str,
+        trace_id: Option<String>,
+    ) -> Result<Order, sqlx::Error> {
         let id = Uuid::now_v7();
         let state = State::Placed;
         let Self { user_id, lines, total: Money { minor_units: total, currency }, payment_method } = self;
         let placed_at = sqlx::query_scalar!(
             r#"with placed as (
                    insert into orders (id, user_id, state, payment_method, total, currency, placed_at, updated_at, version)
-                   select $1, $2, $3, $4, $5, $6, now, now, 0 from clock_timestamp() as now
-                   returning placed_at
+                   select $1, $2, $3, $4, $5, $6, now, now, 1 from clock_timestamp() as now
+                   returning placed_at, version
                ), lines as (
                    insert into order_lines (order_id, position, sku, name, quantity, price)
                    select $1, position, sku, name, quantity, price
                    from unnest($7::text[], $8::text[], $9::integer[], $10::bigint[]) with ordinality
                         as line (sku, name, quantity, price, position)
                )
-               select placed_at from placed"#,
+               insert into order_history (order_id, seq, at, event, state, trace_id)
+               select $1, version, placed_at, $11, $3, $12 from placed
+               returning at"#,
             id,
             user_id,
             state.name(),
@@ -98,6 +105,8 @@ impl NewOrder {
             &lines.iter().map(|line| line.name.clone()).collect::<Vec<_>>(),
             &lines.iter().map(|line| i32::from(line.quantity)).collect::<Vec<_>>(),
             &lines.iter().map(|line| line.price).collect::<Vec<_>>(),
+            event,
+            trace_id
         )
         .fetch_one(db)
         .await?;
@@ -112,33 +121,38 @@ impl NewOrder {
             payment_method,
             placed_at,
             updated_at: placed_at,
-            version: 0,
+            version: 1,
         })
     }
 }
 
-impl Order {
-    /// The order with this id.
-    pub(crate) async fn load(db: &mut PgConnection, id: Uuid) -> Result<Option<Self>, sqlx::Error> {
+/// A query for the stored orders that a clause picks.
+macro_rules! stored {
+    ($which:literal, $id:expr) => {
         sqlx::query_as!(
-            Self,
+            Order,
             r#"select id, user_id, state as "state: State", reason as "reason: Reason",
                       (select jsonb_agg(jsonb_build_object('sku', sku, 'name', name, 'quantity', quantity, 'price', price)
                                         order by position)
                        from order_lines where order_id = id) as "lines!: Json<Vec<Line>>",
                       total, currency, payment_method, placed_at, updated_at, version
-               from orders where id = $1"#,
-            id
+               from orders "#
+                + $which,
+            $id
         )
-        .fetch_optional(db)
-        .await
+    };
+}
+
+impl Order {
+    /// The order with this id.
+    pub(crate) async fn load(db: &mut PgConnection, id: Uuid) -> Result<Option<Self>, sqlx::Error> {
+        stored!("where id = $1", id).fetch_optional(db).await
     }
 
     /// The order with this id, locked until the end of the transaction: of two that want to move it, the second sees what the
-    /// first did.
+    /// first did. Only its lines are read as they were before that, and they never change.
     pub(crate) async fn lock(db: &mut PgConnection, id: Uuid) -> Result<Option<Self>, sqlx::Error> {
-        sqlx::query!("select from orders where id = $1 for update", id).fetch_optional(&mut *db).await?;
-        Self::load(db, id).await
+        stored!("where id = $1 for update", id).fetch_optional(db).await
     }
 
     /// The orders of a customer that are not final yet, in an order in which two who lock them cannot deadlock.

@@ -47,8 +47,9 @@ impl Progress {
 
     /// Begins an order.
     pub(crate) async fn begin(&self, tx: &mut OutboxTransaction, order: NewOrder) -> Result<Order, NotMoved> {
-        let mut order = order.insert(tx).await?;
-        self.apply(tx, &mut order, saga::BEGINNING, "order_placed", None).await?;
+        let trace_id = trace_id(tx);
+        let order = order.insert(tx, "order_placed", trace_id).await?;
+        self.follow(tx, &order, saga::BEGINNING)?;
         Ok(order)
     }
 
@@ -81,10 +82,7 @@ impl Progress {
             Transition::To { state, reason, actions } => {
                 (order.state, order.reason) = (state, reason);
                 record(tx, order, event, detail).await?;
-                for action in actions {
-                    self.act(tx, order, *action)?;
-                }
-                metrics::became(order);
+                self.follow(tx, order, actions)?;
             }
             Transition::Noted(why) => {
                 let detail = detail.map_or_else(|| why.to_owned(), |detail| format!("{detail} ({why})"));
@@ -93,6 +91,15 @@ impl Progress {
             Transition::Ignored(_) => return Ok(()),
         }
         self.watch.ring(order.id);
+        Ok(())
+    }
+
+    /// What else is done with an order that has reached its state.
+    fn follow(&self, tx: &mut OutboxTransaction, order: &Order, actions: &[Action]) -> Result<(), PublishError> {
+        for action in actions {
+            self.act(tx, order, *action)?;
+        }
+        metrics::became(order);
         Ok(())
     }
 
@@ -147,7 +154,7 @@ async fn record(
     event: &str,
     detail: Option<String>,
 ) -> Result<(), sqlx::Error> {
-    let trace_id = tx.envelope().and_then(Envelope::trace_id).map(str::to_owned).or_else(telemetry::current_trace_id);
+    let trace_id = trace_id(tx);
     let entry = sqlx::query!(
         r#"with moved as (
                update orders
@@ -171,4 +178,9 @@ async fn record(
     .await?;
     (order.version, order.updated_at) = (entry.seq, entry.at);
     Ok(())
+}
+
+/// The trace in which it happens.
+fn trace_id(tx: &OutboxTransaction) -> Option<String> {
+    tx.envelope().and_then(Envelope::trace_id).map(str::to_owned).or_else(telemetry::current_trace_id)
 }

@@ -133,8 +133,8 @@ pub enum Transition {
     Ignored(&'static str),
 }
 
-/// How an order begins.
-pub const BEGINNING: Transition = to(State::Placed, &[Action::AskForStock, Action::SetDeadline]);
+/// What is done with an order that begins, in [`State::Placed`].
+pub const BEGINNING: &[Action] = &[Action::AskForStock, Action::SetDeadline];
 
 /// What a fact means for an order in this state.
 ///

@@ -61,6 +61,20 @@ impl Due {
     }
 }
 
+/// A query for the stored payments that a clause picks.
+macro_rules! stored {
+    ($which:literal, $id:expr) => {
+        sqlx::query_as!(
+            Payment,
+            r#"select id, order_id, user_id, minor_units, currency, payment_method, state as "state: State",
+                      decline_reason as "decline_reason: DeclineReason", refund_reason, trace_id, created_at, updated_at, version
+               from payments "#
+                + $which,
+            $id
+        )
+    };
+}
+
 impl Payment {
     /// What is to be paid.
     pub(crate) fn amount(&self) -> Money {
@@ -69,40 +83,22 @@ impl Payment {
 
     /// The payment with this id.
     pub(crate) async fn load(db: &mut PgConnection, id: Uuid) -> Result<Option<Self>, sqlx::Error> {
-        sqlx::query_as!(
-            Self,
-            r#"select id, order_id, user_id, minor_units, currency, payment_method, state as "state: State",
-                      decline_reason as "decline_reason: DeclineReason", refund_reason, trace_id, created_at, updated_at, version
-               from payments where id = $1"#,
-            id
-        )
-        .fetch_optional(db)
-        .await
+        stored!("where id = $1", id).fetch_optional(db).await
     }
 
     /// The payment for this order.
     pub(crate) async fn of_order(db: &mut PgConnection, order_id: Uuid) -> Result<Option<Self>, sqlx::Error> {
-        sqlx::query_as!(
-            Self,
-            r#"select id, order_id, user_id, minor_units, currency, payment_method, state as "state: State",
-                      decline_reason as "decline_reason: DeclineReason", refund_reason, trace_id, created_at, updated_at, version
-               from payments where order_id = $1"#,
-            order_id
-        )
-        .fetch_optional(db)
-        .await
+        stored!("where order_id = $1", order_id).fetch_optional(db).await
     }
 
     /// As [`Payment::load`], locked: what happens to one payment happens one after the other, whoever it comes from.
     pub(crate) async fn lock(db: &mut PgConnection, id: Uuid) -> Result<Option<Self>, sqlx::Error> {
-        sqlx::query!("select from payments where id = $1 for update", id).fetch_optional(&mut *db).await?;
-        Self::load(db, id).await
+        stored!("where id = $1 for update", id).fetch_optional(db).await
     }
 
     /// As [`Payment::of_order`], locked, for the same reason.
     pub(crate) async fn lock_of_order(db: &mut PgConnection, order_id: Uuid) -> Result<Option<Self>, sqlx::Error> {
-        sqlx::query!("select from payments where order_id = $1 for update", order_id).fetch_optional(&mut *db).await?;
-        Self::of_order(db, order_id).await
+        stored!("where order_id = $1 for update", order_id).fetch_optional(db).await
     }
 
     /// Stores what may change. The payment must be locked.

@@ -53,7 +53,8 @@ fn every_fact_in_every_state_means_what_is_written_down() {
 #[test]
 fn whoever_moves_announces_it_and_whoever_waits_has_a_deadline() {
     let moves = State::ALL.into_iter().flat_map(|state| Fact::ALL.map(|fact| transition(state, fact)));
-    for moved in moves.chain([BEGINNING]) {
+    let begins = Transition::To { state: State::Placed, reason: None, actions: BEGINNING };
+    for moved in moves.chain([begins]) {
         let Transition::To { state, reason, actions } = moved else { continue };
         assert_eq!(actions.contains(&Action::SetDeadline), !state.is_final(), "{moved:?}");
         assert_eq!(reason.is_some(), state == State::Cancelled, "{moved:?}");

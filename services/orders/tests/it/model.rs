@@ -152,7 +152,7 @@ impl World {
             refund_asked: false,
             budget,
         };
-        world.order_moves(BEGINNING);
+        world.order_moves(Transition::To { state: State::Placed, reason: None, actions: BEGINNING });
         world
     }
 

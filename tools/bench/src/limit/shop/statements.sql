@@ -2,162 +2,158 @@
 -- `services/*/src`, transaction by transaction in the order in which it goes. `-- @` begins one, and names its database; several of one database
 -- in a row are done by the same worker, and between two databases goes a message. A lone statement is no transaction.
 --
--- $1 is the order. :customer and :sku stand for literals, since they do not change.
+-- :order and :sku are parameters; :customer stands for a literal, since it does not change.
 
 -- @ orders
-select pg_try_advisory_xact_lock(hashtextextended('idempotency :customer ' || $1::uuid::text, 0));
-select fingerprint, status, headers, body from idempotency.answers where owner = ':customer' and key = $1::uuid::text;
-insert into customers (user_id) values (':customer') on conflict (user_id) do nothing;
+select pg_try_advisory_xact_lock(hashtextextended('idempotency :customer ' || :order::uuid::text, 0));
+select fingerprint, status, headers, body from idempotency.answers where owner = ':customer' and key = :order::uuid::text;
 select verified_at is not null, deleted_at is not null from customers where user_id = ':customer' for share;
-select sku, name, price, currency from products where sku = any(array[':sku']);
+select sku, name, price, currency from products where sku = any(array[:sku::text]);
 with placed as (
     insert into orders (id, user_id, state, payment_method, total, currency, placed_at, updated_at, version)
-    select $1::uuid, ':customer', 'placed', 'pm_ok', 1000, 'EUR', now, now, 0 from clock_timestamp() as now
-    returning placed_at
+    select :order::uuid, ':customer', 'placed', 'pm_ok', 1000, 'EUR', now, now, 1 from clock_timestamp() as now
+    returning placed_at, version
 ), lines as (
     insert into order_lines (order_id, position, sku, name, quantity, price)
-    select $1::uuid, position, sku, name, quantity, price
-    from unnest(array[':sku'], array['A product'], array[1], array[1000::bigint]) with ordinality
+    select :order::uuid, position, sku, name, quantity, price
+    from unnest(array[:sku::text], array['A product'], array[1], array[1000::bigint]) with ordinality
          as line (sku, name, quantity, price, position)
 )
-select placed_at from placed;
-with moved as (
-    update orders
-    set state = 'placed', reason = null, version = version + 1, updated_at = greatest(updated_at, clock_timestamp())
-    where id = $1::uuid
-    returning id, version, updated_at, state
-)
-insert into order_history (order_id, seq, at, event, state, detail, trace_id)
-select id, version, updated_at, 'order_placed', state, null, '4bf92f3577b34da6a3ce929d0e0e4736' from moved
-returning seq, at;
+insert into order_history (order_id, seq, at, event, state, trace_id)
+select :order::uuid, version, placed_at, 'order_placed', 'placed', '4bf92f3577b34da6a3ce929d0e0e4736' from placed
+returning at;
 insert into idempotency.answers (owner, key, fingerprint, status, headers, body)
-values (':customer', $1::uuid::text, sha256('a request'), 202,
+values (':customer', :order::uuid::text, sha256('a request'), 202,
         '[["location", "/orders/01a20fd0-1213-77d4-93e7-37032ff9a7d4"], ["etag", "\"1\""]]', repeat('x', 400)::bytea);
 insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
-values (overlay($1::uuid::text placing '1' from 36)::uuid, now() + interval '1 hour', 'orders.v1.OrderDeadlineReached', $1::uuid::text,
-        repeat('x', 40)::bytea, '{}', true, false);
+select * from unnest(array[overlay(:order::uuid::text placing '1' from 36)::uuid], array[now() + interval '1 hour'], array['orders.v1.OrderDeadlineReached'],
+                     array[:order::uuid::text], array[repeat('x', 40)::bytea], array['{}'::jsonb], array[true], array[false]);
 
 -- @ inventory
-select state, expires_at, coalesce(expires_at <= clock_timestamp(), false) from reservations where order_id = $1::uuid for update;
+select state, expires_at, coalesce(expires_at <= clock_timestamp(), false) from reservations where order_id = :order::uuid for update;
 savepoint lines;
 update products
 set available = available - 1, reserved = reserved + 1, version = version + 1, updated_at = clock_timestamp()
-where sku = ':sku' and available >= 1
+where sku = :sku::text and available >= 1
 returning name, available;
 insert into stock_movements (sku, available, reserved, sold, received, cause, order_id, trace_id)
-select sku, -1 * quantity, 1 * quantity, 0 * quantity, 0, 'reserve', $1::uuid, '4bf92f3577b34da6a3ce929d0e0e4736'
-from unnest(array[':sku'], array[1::bigint]) with ordinality as line (sku, quantity, n) order by n;
+select sku, -1 * quantity, 1 * quantity, 0 * quantity, 0, 'reserve', :order::uuid, '4bf92f3577b34da6a3ce929d0e0e4736'
+from unnest(array[:sku::text], array[1::bigint]) with ordinality as line (sku, quantity, n) order by n;
 release savepoint lines;
-insert into reservations (order_id, user_id, state, expires_at, trace_id)
-values ($1::uuid, ':customer', 'held', clock_timestamp() + make_interval(secs => 7200), '4bf92f3577b34da6a3ce929d0e0e4736')
-returning expires_at;
-insert into reservation_lines (order_id, sku, quantity)
-select $1::uuid, sku, quantity from unnest(array[':sku'], array[1::bigint]) as line (sku, quantity);
+with held as (
+    insert into reservations (order_id, user_id, state, expires_at, trace_id)
+    values (:order::uuid, ':customer', 'held', clock_timestamp() + make_interval(secs => 7200), '4bf92f3577b34da6a3ce929d0e0e4736')
+    returning expires_at
+), lines as (
+    insert into reservation_lines (order_id, sku, quantity)
+    select :order::uuid, sku, quantity from unnest(array[:sku::text], array[1::bigint]) as line (sku, quantity)
+)
+select expires_at from held;
 insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
-values ($1::uuid, now() + interval '2 hours', 'inventory.v1.ReservationDue', $1::uuid::text, repeat('x', 38)::bytea, '{}', true, false);
+select * from unnest(array[:order::uuid], array[now() + interval '2 hours'], array['inventory.v1.ReservationDue'],
+                     array[:order::uuid::text], array[repeat('x', 38)::bytea], array['{}'::jsonb], array[true], array[false]);
 
 -- @ orders
-select from orders where id = $1::uuid for update;
 select id, user_id, state, reason,
        (select jsonb_agg(jsonb_build_object('sku', sku, 'name', name, 'quantity', quantity, 'price', price) order by position)
         from order_lines where order_id = id),
        total, currency, payment_method, placed_at, updated_at, version
-from orders where id = $1::uuid;
+from orders where id = :order::uuid for update;
 with moved as (
     update orders
     set state = 'reserved', reason = null, version = version + 1, updated_at = greatest(updated_at, clock_timestamp())
-    where id = $1::uuid
+    where id = :order::uuid
     returning id, version, updated_at, state
 )
 insert into order_history (order_id, seq, at, event, state, detail, trace_id)
 select id, version, updated_at, 'stock_reserved', state, 'held until 2026-11-23T09:40:11Z', '4bf92f3577b34da6a3ce929d0e0e4736' from moved
 returning seq, at;
 insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
-values (overlay($1::uuid::text placing '2' from 36)::uuid, now() + interval '1 hour', 'orders.v1.OrderDeadlineReached', $1::uuid::text,
-        repeat('x', 40)::bytea, '{}', true, false);
+select * from unnest(array[overlay(:order::uuid::text placing '2' from 36)::uuid], array[now() + interval '1 hour'], array['orders.v1.OrderDeadlineReached'],
+                     array[:order::uuid::text], array[repeat('x', 40)::bytea], array['{}'::jsonb], array[true], array[false]);
 
 -- @ payments
-select pg_advisory_xact_lock(hashtextextended($1::uuid::text, 0));
-select from cancelled_orders where order_id = $1::uuid;
+select pg_advisory_xact_lock(hashtextextended(:order::uuid::text, 0));
+select from cancelled_orders where order_id = :order::uuid;
 insert into payments (id, order_id, user_id, minor_units, currency, payment_method, trace_id)
-values ($1::uuid, $1::uuid, ':customer', 1000, 'EUR', 'pm_ok', '4bf92f3577b34da6a3ce929d0e0e4736')
+values (:order::uuid, :order::uuid, ':customer', 1000, 'EUR', 'pm_ok', '4bf92f3577b34da6a3ce929d0e0e4736')
 on conflict (order_id) do nothing;
-insert into messaging.job (task, id, context) values ('charge_payment', $1::uuid, '{}') on conflict do nothing;
+insert into messaging.job (task, id, context)
+select task, id, context from unnest(array['charge_payment'], array[:order::uuid], array['{}'::jsonb]) as input (task, id, context)
+order by task, id
+on conflict do nothing;
 
 -- @ payments
 update messaging.job
-set attempts = attempts + 1, lease = $1::uuid, due_at = now() + make_interval(secs => 30)
-where task = 'charge_payment' and id = $1::uuid
+set attempts = attempts + 1, lease = :order::uuid, due_at = now() + make_interval(secs => 30)
+where task = 'charge_payment' and id = :order::uuid
 returning id, attempts, context;
 
 -- @ payments
 select id, order_id, user_id, minor_units, currency, payment_method, state, decline_reason, refund_reason, trace_id, created_at, updated_at,
        version
-from payments where id = $1::uuid;
+from payments where id = :order::uuid;
 
 -- @ payments
-insert into provider.book (key, minor_units, currency, method, ready_at) values ($1::uuid, 1000, 'EUR', 'pm_ok', null)
+insert into provider.book (key, minor_units, currency, method, ready_at) values (:order::uuid, 1000, 'EUR', 'pm_ok', null)
 on conflict (key) do nothing;
 select minor_units, currency, method, state, attempts, decline_reason, coalesce(extract(epoch from ready_at - now()), 0)::float8
-from provider.book where key = $1::uuid for update;
+from provider.book where key = :order::uuid for update;
 update provider.book
 set attempts = attempts + 1, state = 'charged', charged_at = coalesce(charged_at, now())
-where key = $1::uuid;
+where key = :order::uuid;
 
 -- @ payments
-delete from messaging.job where task = 'charge_payment' and id = $1::uuid and lease = $1::uuid;
-select from payments where id = $1::uuid for update;
+delete from messaging.job where task = 'charge_payment' and id = :order::uuid and lease = :order::uuid;
 select id, order_id, user_id, minor_units, currency, payment_method, state, decline_reason, refund_reason, trace_id, created_at, updated_at,
        version
-from payments where id = $1::uuid;
+from payments where id = :order::uuid for update;
 update payments
 set state = 'authorized', decline_reason = null, updated_at = now(), version = version + 1
-where id = $1::uuid
+where id = :order::uuid
 returning updated_at, version;
 
 -- @ orders
-select from orders where id = $1::uuid for update;
 select id, user_id, state, reason,
        (select jsonb_agg(jsonb_build_object('sku', sku, 'name', name, 'quantity', quantity, 'price', price) order by position)
         from order_lines where order_id = id),
        total, currency, payment_method, placed_at, updated_at, version
-from orders where id = $1::uuid;
+from orders where id = :order::uuid for update;
 with moved as (
     update orders
     set state = 'paid', reason = null, version = version + 1, updated_at = greatest(updated_at, clock_timestamp())
-    where id = $1::uuid
+    where id = :order::uuid
     returning id, version, updated_at, state
 )
 insert into order_history (order_id, seq, at, event, state, detail, trace_id)
 select id, version, updated_at, 'payment_authorized', state, null, '4bf92f3577b34da6a3ce929d0e0e4736' from moved
 returning seq, at;
 insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
-values (overlay($1::uuid::text placing '3' from 36)::uuid, now() + interval '1 hour', 'orders.v1.OrderDeadlineReached', $1::uuid::text,
-        repeat('x', 40)::bytea, '{}', true, false);
+select * from unnest(array[overlay(:order::uuid::text placing '3' from 36)::uuid], array[now() + interval '1 hour'], array['orders.v1.OrderDeadlineReached'],
+                     array[:order::uuid::text], array[repeat('x', 40)::bytea], array['{}'::jsonb], array[true], array[false]);
 
 -- @ inventory
-select state, expires_at, coalesce(expires_at <= clock_timestamp(), false) from reservations where order_id = $1::uuid for update;
-select sku, quantity from reservation_lines where order_id = $1::uuid;
+select state, expires_at, coalesce(expires_at <= clock_timestamp(), false) from reservations where order_id = :order::uuid for update;
+select sku, quantity from reservation_lines where order_id = :order::uuid;
 update products
 set available = available + 0, reserved = reserved - 1, sold = sold + 1, version = version + 1, updated_at = clock_timestamp()
-where sku = ':sku';
+where sku = :sku::text;
 insert into stock_movements (sku, available, reserved, sold, received, cause, order_id, trace_id)
-select sku, 0 * quantity, -1 * quantity, 1 * quantity, 0, 'commit', $1::uuid, '4bf92f3577b34da6a3ce929d0e0e4736'
-from unnest(array[':sku'], array[1::bigint]) with ordinality as line (sku, quantity, n) order by n;
+select sku, 0 * quantity, -1 * quantity, 1 * quantity, 0, 'commit', :order::uuid, '4bf92f3577b34da6a3ce929d0e0e4736'
+from unnest(array[:sku::text], array[1::bigint]) with ordinality as line (sku, quantity, n) order by n;
 update reservations set state = 'committed', reason = null, version = version + 1, updated_at = clock_timestamp()
-where order_id = $1::uuid;
+where order_id = :order::uuid;
 
 -- @ orders
-select from orders where id = $1::uuid for update;
 select id, user_id, state, reason,
        (select jsonb_agg(jsonb_build_object('sku', sku, 'name', name, 'quantity', quantity, 'price', price) order by position)
         from order_lines where order_id = id),
        total, currency, payment_method, placed_at, updated_at, version
-from orders where id = $1::uuid;
+from orders where id = :order::uuid for update;
 with moved as (
     update orders
     set state = 'confirmed', reason = null, version = version + 1, updated_at = greatest(updated_at, clock_timestamp())
-    where id = $1::uuid
+    where id = :order::uuid
     returning id, version, updated_at, state
 )
 insert into order_history (order_id, seq, at, event, state, detail, trace_id)
@@ -168,27 +164,30 @@ returning seq, at;
 select from recipients where user_id = ':customer';
 insert into notifications
     (id, user_id, template, content, details, waits_for_address, expires_at, occurred_at, message_id, trace_id, created_at)
-values ($1::uuid, ':customer', 'order_confirmed', null, '{"lines": [{"name": "A product", "quantity": 1}], "total": "10.00 EUR"}', false,
-        now() + interval '7 days', now(), '<' || $1::uuid::text || '@shop.test>', '4bf92f3577b34da6a3ce929d0e0e4736', clock_timestamp())
+values (:order::uuid, ':customer', 'order_confirmed', null, '{"lines": [{"name": "A product", "quantity": 1}], "total": "10.00 EUR"}', false,
+        now() + interval '7 days', now(), '<' || :order::uuid::text || '@shop.test>', '4bf92f3577b34da6a3ce929d0e0e4736', clock_timestamp())
 on conflict (id) do nothing;
-insert into messaging.job (task, id, context) values ('send_email', $1::uuid, '{}') on conflict do nothing;
+insert into messaging.job (task, id, context)
+select task, id, context from unnest(array['send_email'], array[:order::uuid], array['{}'::jsonb]) as input (task, id, context)
+order by task, id
+on conflict do nothing;
 
 -- @ notifications
 update messaging.job
-set attempts = attempts + 1, lease = $1::uuid, due_at = now() + make_interval(secs => 30)
-where task = 'send_email' and id = $1::uuid
+set attempts = attempts + 1, lease = :order::uuid, due_at = now() + make_interval(secs => 30)
+where task = 'send_email' and id = :order::uuid
 returning id, attempts, context;
 
 -- @ notifications
 select id, user_id, template, state, failure, content, details, waits_for_address, expires_at, attempts, last_error, message_id, trace_id,
        occurred_at, created_at, queued_at, updated_at, sent_at, version
-from notifications where id = $1::uuid;
+from notifications where id = :order::uuid;
 
 -- @ notifications
 select email, coalesce(name, ''), verified_at is not null from recipients where user_id = ':customer';
 
 -- @ notifications
-delete from messaging.job where task = 'send_email' and id = $1::uuid and lease = $1::uuid;
+delete from messaging.job where task = 'send_email' and id = :order::uuid and lease = :order::uuid;
 update notifications
 set state = 'sent', failure = null, content = null, last_error = null, attempts = 1, sent_at = now(), updated_at = now(), version = version + 1
-where id = $1::uuid;
+where id = :order::uuid;

@@ -7,41 +7,35 @@
 begin;
 select pg_try_advisory_xact_lock(hashtextextended('idempotency ' || :customer::text || :order::bigint, 0));
 select fingerprint, status, headers, body from idempotency.answers where owner = :customer::uuid and key = (:order::bigint)::text;
-insert into customers (user_id) values (:customer::uuid) on conflict (user_id) do nothing;
 select verified_at is not null, deleted_at is not null from customers where user_id = :customer::uuid for share;
 select sku, name, price, currency from products where sku = any(array[:sku::text]);
 with placed as (
     insert into orders (id, user_id, state, payment_method, total, currency, placed_at, updated_at, version)
-    select lpad(to_hex(:order::bigint), 32, '0')::uuid, :customer::uuid, 'placed', 'pm_ok', 1000, 'EUR', now, now, 0
+    select lpad(to_hex(:order::bigint), 32, '0')::uuid, :customer::uuid, 'placed', 'pm_ok', 1000, 'EUR', now, now, 1
     from clock_timestamp() as now
-    returning placed_at
+    returning placed_at, version
 ), lines as (
     insert into order_lines (order_id, position, sku, name, quantity, price)
     select lpad(to_hex(:order::bigint), 32, '0')::uuid, position, sku, name, quantity, price
     from unnest(array[:sku::text], array['A product'], array[1], array[1000::bigint]) with ordinality
          as line (sku, name, quantity, price, position)
 )
-select placed_at from placed;
-with moved as (
-    update orders
-    set state = 'placed', reason = null, version = version + 1, updated_at = greatest(updated_at, clock_timestamp())
-    where id = lpad(to_hex(:order::bigint), 32, '0')::uuid
-    returning id, version, updated_at, state
-)
-insert into order_history (order_id, seq, at, event, state, detail, trace_id)
-select id, version, updated_at, 'order_placed', state, null, '4bf92f3577b34da6a3ce929d0e0e4736' from moved
-returning seq, at;
+insert into order_history (order_id, seq, at, event, state, trace_id)
+select lpad(to_hex(:order::bigint), 32, '0')::uuid, version, placed_at, 'order_placed', 'placed', '4bf92f3577b34da6a3ce929d0e0e4736'
+from placed
+returning at;
 insert into idempotency.answers (owner, key, fingerprint, status, headers, body)
 values (:customer::uuid, (:order::bigint)::text, sha256('a request'), 202,
         '[["location", "/orders/01a20fd0-1213-77d4-93e7-37032ff9a7d4"], ["etag", "\"1\""]]', repeat('x', 400)::bytea);
-insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
-values (('1' || lpad(to_hex(:order::bigint), 31, '0'))::uuid, now() + interval '1 hour', 'orders.v1.OrderDeadlineReached',
-        lpad(to_hex(:order::bigint), 32, '0')::uuid::text, repeat('x', 40)::bytea,
-        '{"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"}', true, false);
 with head as (
     insert into messaging.stream_head as head (key, seq) values (lpad(to_hex(:order::bigint), 32, '0')::uuid::text, 1)
     on conflict (key) do update set seq = head.seq + 1, updated_at = now()
     returning seq
+), scheduled as (
+    insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
+    values (('1' || lpad(to_hex(:order::bigint), 31, '0'))::uuid, now() + interval '1 hour', 'orders.v1.OrderDeadlineReached',
+            lpad(to_hex(:order::bigint), 32, '0')::uuid::text, repeat('x', 40)::bytea,
+            '{"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"}', true, false)
 )
 insert into messaging.outbox
     (lane, position, message_id, type, key, seq, payload, context, required, sensitive, deadline, occurred_at)
