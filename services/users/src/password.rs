@@ -1,5 +1,7 @@
 //! Passwords: which ones are accepted, and the work of hashing them, kept off the async threads and bounded. It knows nothing of accounts.
 
+mod argon2id;
+
 use std::{
     collections::HashSet,
     sync::{
@@ -10,9 +12,10 @@ use std::{
 };
 
 use argon2::{
-    Argon2,
-    password_hash::{self, PasswordHasher as _, PasswordVerifier as _, phc},
+    Params,
+    password_hash::{self, CustomizedPasswordHasher as _, PasswordVerifier as _, phc, try_generate_salt},
 };
+use argon2id::Argon2id;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -142,8 +145,7 @@ pub struct Passwords {
     threads: Arc<Threads>,
 }
 
-/// One thread for each slot. On whichever of all blocking threads is free, each of them would come to keep the memory of a hash: what a thread
-/// frees is its own to use again.
+/// One thread for each slot: each keeps the memory of a hash, until it has had nothing to do for a while.
 #[derive(Debug)]
 struct Threads(Option<Runtime>);
 
@@ -172,7 +174,9 @@ impl Passwords {
     /// As many slots as there are cores.
     pub fn new() -> Result<Self, HashError> {
         let slots = std::thread::available_parallelism().map_or(1, usize::from);
-        let nobody = hash(NOBODY.as_bytes())?;
+        // On a thread that ends, and its memory with it.
+        let nobody = std::thread::spawn(|| hash(NOBODY.as_bytes())).join();
+        let nobody = nobody.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(Self {
             slots: Arc::new(Semaphore::new(slots)),
             waiting: Arc::new(Semaphore::new(slots * MAX_WAITING_PER_SLOT)),
@@ -249,12 +253,13 @@ impl<'a> Slot<'a> {
 }
 
 fn hash(password: &[u8]) -> Result<PasswordHash, HashError> {
-    Ok(PasswordHash::from(Argon2::default().hash_password(password)?.to_string()))
+    let salt = try_generate_salt().map_err(password_hash::Error::from)?;
+    Ok(PasswordHash::from(Argon2id.hash_password_with_params(password, &salt, Params::default())?.to_string()))
 }
 
 fn verify(password: &[u8], stored: &PasswordHash) -> Result<bool, HashError> {
     let stored = phc::PasswordHash::new(stored.as_str()).map_err(password_hash::Error::from)?;
-    match Argon2::default().verify_password(password, &stored) {
+    match Argon2id.verify_password(password, &stored) {
         Ok(()) => Ok(true),
         Err(password_hash::Error::PasswordInvalid) => Ok(false),
         Err(error) => Err(error.into()),
