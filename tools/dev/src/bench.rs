@@ -23,7 +23,12 @@ use clap::Args;
 use measure::{Machine, Measurement, Report, Scenario, report};
 use tokio::process::Command;
 
-use crate::{binaries::Profile, console, engines::Given, programs, workspace};
+use crate::{
+    binaries::{self, Profile},
+    console,
+    engines::Given,
+    programs, workspace,
+};
 
 /// As many rounds at most, where it has to be quick.
 const QUICK_ROUNDS: u16 = 2;
@@ -96,6 +101,13 @@ const SCENARIOS: &[Scenario<BenchArgs, anyhow::Error>] = &[
 
 /// Measures what is named, or what is usual. Whether everything was right; an aim that is missed is said, and no failure.
 pub(crate) async fn run(args: BenchArgs) -> Result<bool> {
+    let is_wanted =
+        |scenario: &&Scenario<_, _>| scenario.is_wanted(&args.what) && !(args.quick && args.what.is_empty());
+    let of_shop: Vec<_> = SCENARIOS.iter().filter(is_wanted).collect();
+    if cfg!(debug_assertions) && !args.unoptimized && !of_shop.is_empty() {
+        // Whoever sends the orders shares the processors with those who take them.
+        return binaries::run_again(args.profile()).await;
+    }
     let folder = workspace::root()?.join("target/bench");
     let mut all = Report { command: command(&args), machine: Machine::look(), measurements: Vec::new() };
     let commit = programs::output(Command::new("git").args(["describe", "--always", "--dirty"])).await;
@@ -105,9 +117,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<bool> {
     if args.what.is_empty() || !of_messaging.is_empty() {
         messaging::run(&args, &of_messaging, &folder, &mut all).await?;
     }
-    let is_wanted =
-        |scenario: &&Scenario<_, _>| scenario.is_wanted(&args.what) && !(args.quick && args.what.is_empty());
-    for scenario in SCENARIOS.iter().filter(is_wanted) {
+    for scenario in of_shop {
         let begin = Instant::now();
         let mut measurement =
             (scenario.measure)(&args).await.with_context(|| format!("measuring {}", scenario.name))?;

@@ -94,6 +94,15 @@ pub(crate) async fn build(profile: Profile) -> Result<Binaries> {
     Ok(built)
 }
 
+/// Does what this program was asked to do by an optimized one. Whether that ended well.
+pub(crate) async fn run_again(profile: Profile) -> Result<bool> {
+    let program = build(profile).await?.path("dev")?.clone();
+    let mut run = Command::new(&program);
+    run.args(std::env::args_os().skip(1)).kill_on_drop(true);
+    let ended = run.status().await.with_context(|| format!("cannot run {}", program.display()))?;
+    Ok(ended.success())
+}
+
 /// Builds one program to measure with, and what it needs.
 pub(crate) async fn build_alone(program: &str, profile: Profile) -> Result<PathBuf> {
     let step = Step::start("build", "building what measures; the first time, optimized, takes minutes");

@@ -29,7 +29,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use proof::{Run, Verdict, ledger::End};
-use tokio::{process::Command, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{
     binaries::{self, Binaries, Profile},
@@ -172,7 +172,8 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
         return variants::hunt(&args.name, &args.engines, &variants::named(wanted)?).await;
     }
     if args.optimized && cfg!(debug_assertions) {
-        return as_optimized().await;
+        // What orders and what lies between services and engines have as much to do as the services.
+        return binaries::run_again(Profile::Campaign).await;
     }
     let mut runs = Vec::new();
     if args.lanes > 1 {
@@ -190,15 +191,6 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
     console::line(proof::summary(&runs));
     console::row("report", page.display());
     Ok(runs.iter().all(|(_, verdict)| verdict.holds()))
-}
-
-/// The same by an optimized program: what orders and what lies between services and engines have as much to do as the services.
-async fn as_optimized() -> Result<bool> {
-    let program = binaries::build(Profile::Campaign).await?.path("dev")?.clone();
-    let mut run = Command::new(&program);
-    run.args(std::env::args_os().skip(1)).kill_on_drop(true);
-    let ended = run.status().await.with_context(|| format!("cannot run {}", program.display()))?;
-    Ok(ended.success())
 }
 
 /// One seed, on a stack of its own that is made for it.

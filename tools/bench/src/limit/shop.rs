@@ -34,7 +34,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::queue;
-use way::{Hop, Statement, way};
+use way::{Hop, Parameter, Statement, way};
 
 /// As a consumer of ours has.
 const PREFETCH: u16 = 256;
@@ -60,9 +60,9 @@ pub(crate) struct BareShop {
     /// The id of a customer who is verified.
     #[arg(long)]
     customer: String,
-    /// A product with stock.
-    #[arg(long)]
-    sku: String,
+    /// A product with stock, of which each order has one; may be given several times.
+    #[arg(long = "sku", required = true)]
+    skus: Vec<String>,
     /// A service and the database with its tables, as `orders=name`; for orders, inventory, payments and notifications.
     #[arg(long = "database", value_parser = pair)]
     databases: Vec<(String, String)>,
@@ -86,6 +86,7 @@ struct Outgoing {
 /// What everybody here knows.
 struct Shop {
     way: Vec<Hop>,
+    skus: Vec<String>,
     urls: BTreeMap<String, String>,
     amqp_url: String,
     /// Orders whose last transaction in `orders` is committed, and those that are done with altogether.
@@ -99,9 +100,9 @@ pub(crate) async fn sell(args: &BareShop) -> Result<serde_json::Value> {
     let base = args.server.rsplit_once('/').map_or(args.server.as_str(), |(base, _)| base);
     let urls: BTreeMap<_, _> =
         args.databases.iter().map(|(service, name)| (service.clone(), format!("{base}/{name}"))).collect();
-    let way = way(&args.customer, &args.sku)?;
+    let (way, skus) = (way(&args.customer)?, args.skus.clone());
     let (confirmed, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let shop = Arc::new(Shop { way, urls, amqp_url: vhost.amqp_url.clone(), confirmed, done });
+    let shop = Arc::new(Shop { way, skus, urls, amqp_url: vhost.amqp_url.clone(), confirmed, done });
     let mut parts = JoinSet::new();
     let senders = shop.open(&mut parts).await?;
     let before = shop.rows().await?;
@@ -252,7 +253,7 @@ impl Shop {
         let last = hop.transactions.len() - 1;
         for (place, statements) in hop.transactions.iter().enumerate() {
             if let [alone] = &statements[..] {
-                run(conn, alone, order).await?;
+                self.run(conn, alone, order).await?;
                 continue;
             }
             let mut tx = conn.begin().await?;
@@ -264,7 +265,7 @@ impl Shop {
                 }
             }
             for statement in statements {
-                run(&mut tx, statement, order).await?;
+                self.run(&mut tx, statement, order).await?;
             }
             if let (true, Some(next)) = (place == last, &next) {
                 sqlx::query("insert into bare.outbox (message_id, hop, order_id) values ($1, $2, $3)")
@@ -281,6 +282,24 @@ impl Shop {
             sender.send(next).await.ok().context("nobody sends any more")?;
         }
         Ok(())
+    }
+
+    async fn run(&self, conn: &mut PgConnection, statement: &Statement, order: Uuid) -> Result<()> {
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone(&statement.text)));
+        for parameter in &statement.parameters {
+            query = match parameter {
+                Parameter::Order => query.bind(order),
+                Parameter::Sku => query.bind(self.sku(order)?),
+            };
+        }
+        query.execute(conn).await.with_context(|| statement.text.to_string())?;
+        Ok(())
+    }
+
+    /// What is in an order: always the same of the same one.
+    fn sku(&self, order: Uuid) -> Result<&str> {
+        let number = usize::try_from(order.as_u128() % self.skus.len() as u128)?;
+        Ok(self.skus.get(number).context("there are products")?)
     }
 
     fn count(&self, hop: usize) {
@@ -333,11 +352,4 @@ impl Shop {
         }
         Ok(rows)
     }
-}
-
-async fn run(conn: &mut PgConnection, statement: &Statement, order: Uuid) -> Result<()> {
-    let query = sqlx::query(AssertSqlSafe(Arc::clone(&statement.text)));
-    let query = if statement.names_order { query.bind(order) } else { query };
-    query.execute(conn).await.with_context(|| statement.text.to_string())?;
-    Ok(())
 }

@@ -128,7 +128,8 @@ impl People {
     }
 
     fn request(&self, number: usize) -> Vec<u8> {
-        let Target { port, tokens, body } = &self.target;
+        let Target { port, tokens, bodies } = &self.target;
+        let body = bodies.get(number % bodies.len().max(1)).map_or(&[][..], |body| body);
         let token = tokens.get(number % tokens.len().max(1)).map_or("", String::as_str);
         let mut request = format!(
             "POST /orders HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\nauthorization: Bearer {token}\r\n\

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::{BenchArgs, load::Target};
@@ -15,7 +15,8 @@ use crate::{
 };
 
 const STACK: &str = "bench";
-pub(crate) const SKU: &str = "BENCH-01";
+/// Enough that orders do not stand in line for the row of one.
+const PRODUCTS: usize = 64;
 const PIECES: u32 = 1_000_000;
 pub(crate) const CUSTOMERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -58,21 +59,29 @@ pub(crate) async fn target(stack: &mut Stack, first: bool) -> Result<Target> {
     let shop = stack.shop();
     if first {
         let operator = seed::plant(&shop, &mut stack.state).await?.operator;
-        shop.new_product(&operator, SKU, PIECES).await?;
+        for sku in skus() {
+            shop.new_product(&operator, &sku, PIECES).await?;
+        }
     }
     let mut people = Vec::new();
     for number in 0..CUSTOMERS {
         people.push(shop.customer(&account(number), "Ann Example").await?);
     }
     if first {
-        // Waits until orders knows the product and every customer.
+        // Waits until orders knows every customer, and the product that was made last.
+        let last = skus().last().context("there are products")?;
         for person in &people {
-            shop.place(person, SKU, 1, "pm_ok").await?;
+            shop.place(person, &last, 1, "pm_ok").await?;
         }
     }
     let tokens = people.into_iter().map(|person| person.token).collect();
-    let body = json!({ "lines": [{ "sku": SKU, "quantity": 1 }], "payment_method": "pm_ok" });
-    Ok(Target { port: shop.orders_port(), tokens, body: body.to_string().into() })
+    let body = |sku| json!({ "lines": [{ "sku": sku, "quantity": 1 }], "payment_method": "pm_ok" }).to_string().into();
+    Ok(Target { port: shop.orders_port(), tokens, bodies: skus().map(body).collect() })
+}
+
+/// What is sold.
+pub(crate) fn skus() -> impl Iterator<Item = String> {
+    (1..=PRODUCTS).map(|number| format!("BENCH-{number:02}"))
 }
 
 /// One of the customers.

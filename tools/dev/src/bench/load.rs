@@ -27,8 +27,8 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     /// Access tokens of customers, who order in turn.
     pub(crate) tokens: Arc<[String]>,
-    /// What they order, as the body of the request.
-    pub(crate) body: Bytes,
+    /// What they order, as the bodies of requests, in turn.
+    pub(crate) bodies: Arc<[Bytes]>,
 }
 
 /// When the `n`th order is due.
@@ -79,7 +79,8 @@ async fn place(target: &Target, orders: usize, connections: usize, due: Due) -> 
                 };
                 tokio::time::sleep_until(due).await;
                 let token = target.tokens.get(number % target.tokens.len()).context("there are customers")?;
-                connection.order(token, &format!("{run}-{number}"), target.body.clone()).await?;
+                let body = target.bodies.get(number % target.bodies.len()).context("there are goods")?;
+                connection.order(token, &format!("{run}-{number}"), body.clone()).await?;
                 times.push(due.elapsed().as_secs_f64());
             }
         });

@@ -142,7 +142,7 @@ impl Measuring {
         postgres.run(&database, "truncate messaging.outbox; checkpoint;").await?;
         let variables = [
             ("customer", customer.trim().to_owned()),
-            ("sku", floor::SKU.to_owned()),
+            ("sku", floor::skus().next().context("there are products")?),
             ("first", (self.runs * NUMBERS).to_string()),
             ("n", "0".to_owned()),
         ];

@@ -88,7 +88,7 @@ impl Measuring {
              messages in the same kind of queues, {CONNECTIONS} connections for requests and 4 for each consumer. It has no HTTP, tokens, access log \
              or mail server, keeps no order of a key, and what it has sent is nowhere"
         ));
-        saga.note("all orders are for the same product, whose row is locked twice for each; the simulated provider answers at once");
+        saga.note("the orders are for 64 products in turn, whose row is locked twice for each; the simulated provider answers at once");
         Ok(saga)
     }
 
@@ -133,7 +133,7 @@ impl Measuring {
         let engines = &self.stack.engines;
         let mut command = Command::new(&self.program);
         command.args(["bare-shop", "--orders", &self.orders.to_string(), "--at-once", &CONNECTIONS.to_string()]);
-        command.args(["--customer", customer, "--sku", floor::SKU]);
+        command.args(["--customer", customer]).args(floor::skus().map(|sku| format!("--sku={sku}")));
         command.args(COPIED.map(|service| format!("--database={service}={}", engines.postgres.name(&copy(service)))));
         let printed = programs::output(environment(&mut command, engines)).await?;
         let sold: Sold = serde_json::from_str(&printed).with_context(|| format!("the least shop says {printed:?}"))?;

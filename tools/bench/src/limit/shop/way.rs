@@ -15,26 +15,43 @@ pub(super) struct Hop {
     pub(super) transactions: Vec<Vec<Statement>>,
 }
 
-/// Its only parameter is the order.
+/// What is asked, and with what, in the order of the numbers in its text.
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
     pub(super) text: Arc<str>,
-    pub(super) names_order: bool,
+    pub(super) parameters: Vec<Parameter>,
 }
 
-/// All of it, for this customer and these goods.
-pub(super) fn way(customer: &str, sku: &str) -> Result<Vec<Hop>> {
-    ensure!(
-        [customer, sku].iter().all(|text| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')),
-        "a customer and a product that can stand in quotes"
-    );
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parameter {
+    Order,
+    Sku,
+}
+
+impl Parameter {
+    const ALL: [(&'static str, Self); 2] = [(":order", Self::Order), (":sku", Self::Sku)];
+}
+
+impl Statement {
+    fn new(text: &str) -> Self {
+        let (mut text, mut parameters) = (text.trim().to_owned(), Vec::new());
+        for (name, parameter) in Parameter::ALL {
+            if text.contains(name) {
+                parameters.push(parameter);
+                text = text.replace(name, &format!("${}", parameters.len()));
+            }
+        }
+        Self { text: text.into(), parameters }
+    }
+}
+
+/// All of it, for this customer.
+pub(super) fn way(customer: &str) -> Result<Vec<Hop>> {
+    ensure!(customer.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "a customer whose id can stand in quotes");
     let mut hops: Vec<Hop> = Vec::new();
     for part in STATEMENTS.split(BEGIN).skip(1) {
         let (database, text) = part.split_once('\n').context("a database and statements")?;
-        let statement = |text: &str| {
-            let text: Arc<str> = text.trim().replace(":customer", customer).replace(":sku", sku).into();
-            Statement { names_order: text.contains("$1"), text }
-        };
+        let statement = |text: &str| Statement::new(&text.replace(":customer", customer));
         let statements = text.split(";\n").filter(|text| !text.trim().is_empty()).map(statement).collect();
         match hops.last_mut().filter(|last| last.database == database) {
             Some(last) => last.transactions.push(statements),
@@ -50,19 +67,32 @@ mod tests {
 
     #[test]
     fn an_order_goes_through_the_services_and_ends_with_a_mail() {
-        let way = way("01a20fd0-1213-77d4-93e7-37032ff9a7d4", "MUG-01").unwrap();
+        let way = way("01a20fd0-1213-77d4-93e7-37032ff9a7d4").unwrap();
         let databases: Vec<_> = way.iter().map(|hop| hop.database).collect();
         assert_eq!(
             databases,
             ["orders", "inventory", "orders", "payments", "orders", "inventory", "orders", "notifications"]
         );
         let statements = || way.iter().flat_map(|hop| &hop.transactions).flatten();
-        assert!(statements().all(|one| !one.text.contains(":customer") && !one.text.contains("-- ")));
+        assert!(
+            statements().all(|one| [":customer", ":order", ":sku", "-- "].iter().all(|left| !one.text.contains(left)))
+        );
         assert!(statements().all(|one| !one.text.contains(";\n")));
     }
 
     #[test]
     fn what_cannot_stand_in_quotes_is_refused() {
-        assert!(way("'; drop table orders", "MUG-01").is_err());
+        assert!(way("'; drop table orders").is_err());
+    }
+
+    #[test]
+    fn parameters_are_numbered_for_each_statement() {
+        let both = Statement::new("select :sku::text, :order::uuid, :sku::text");
+        assert_eq!(
+            (&*both.text, &both.parameters[..]),
+            ("select $2::text, $1::uuid, $2::text", &[Parameter::Order, Parameter::Sku][..])
+        );
+        let one = Statement::new("select :sku::text");
+        assert_eq!((&*one.text, &one.parameters[..]), ("select $1::text", &[Parameter::Sku][..]));
     }
 }
