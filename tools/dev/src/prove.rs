@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use proof::{Run, Verdict, ledger::End};
 use tokio::task::JoinSet;
@@ -100,6 +100,9 @@ pub(crate) struct ProveArgs {
     /// So many seeds at the same time, each on a stack of its own: most of a run is waiting.
     #[arg(long, default_value_t = 1, conflicts_with_all = ["quick", "mutants", "keep"], value_parser = clap::value_parser!(u32).range(1..=8))]
     pub(crate) lanes: u32,
+    /// Do not run what was run before on lanes of this name and came to a verdict, whatever else was asked for then; judge it with the others.
+    #[arg(long, requires = "lanes")]
+    pub(crate) resume: bool,
     /// Leave the stack running afterwards, for a look at it.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -175,9 +178,9 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
         // What orders and what lies between services and engines have as much to do as the services.
         return binaries::run_again(Profile::Campaign).await;
     }
-    let mut runs = Vec::new();
+    let (mut runs, mut failed) = (Vec::new(), 0);
     if args.lanes > 1 {
-        runs = lanes::run(&args).await?;
+        (runs, failed) = lanes::run(&args).await?;
     } else {
         for (seed, args) in args.runs() {
             runs.push(one(&args, seed).await?);
@@ -190,6 +193,7 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
     console::heading("Proof");
     console::line(proof::summary(&runs));
     console::row("report", page.display());
+    ensure!(failed == 0, "{failed} seeds came to no verdict; --resume runs these once more");
     Ok(runs.iter().all(|(_, verdict)| verdict.holds()))
 }
 

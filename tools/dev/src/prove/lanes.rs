@@ -6,7 +6,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -23,27 +23,45 @@ use tokio::{
 use super::{ProveArgs, WORKS, campaign_folder};
 use crate::{console, stack};
 
-/// Every seed, and what came of it, by seed.
-pub(super) async fn run(args: &ProveArgs) -> Result<Vec<(Run, Verdict)>> {
-    let seeds: VecDeque<u64> = (args.seed..args.seed + u64::from(args.seeds)).collect();
-    let (seeds, lanes) = (Arc::new(Mutex::new(seeds)), args.lanes.min(args.seeds));
+/// What came of every seed, by seed; and how many came to no verdict.
+pub(super) async fn run(args: &ProveArgs) -> Result<(Vec<(Run, Verdict)>, usize)> {
+    let lane_name = |number: u32| format!("{}-{number}", args.name);
+    let (mut seeds, mut folders, mut failed) = (VecDeque::new(), Vec::new(), 0);
+    for seed in args.seed..args.seed + u64::from(args.seeds) {
+        let lanes = (1..=args.lanes).map(|number| campaign_folder(&lane_name(number)));
+        let known =
+            lanes.collect::<Result<Vec<_>>>()?.into_iter().find(|folder| args.resume && is_judged(folder, seed));
+        match known {
+            Some(folder) => folders.push((seed, folder.join(seed.to_string()))),
+            None => seeds.push_back(seed),
+        }
+    }
+    let lanes = args.lanes.min(u32::try_from(seeds.len())?);
+    let seeds = Arc::new(Mutex::new(seeds));
     // Ports are looked for when a stack is made: one at a time is.
     let making = Arc::new(Semaphore::new(1));
     let mut running = JoinSet::new();
     for number in 1..=lanes {
-        let lane = Lane { name: format!("{}-{number}", args.name), making: Arc::clone(&making) };
+        let lane = Lane { name: lane_name(number), making: Arc::clone(&making) };
         let seeds = Arc::clone(&seeds);
         running.spawn(async move {
-            let mut folders = Vec::new();
+            let mut ended = Vec::new();
             while let Some(seed) = next(&seeds) {
-                folders.push((seed, lane.prove(seed).await?));
+                ended.push((seed, lane.prove(seed).await));
             }
-            anyhow::Ok(folders)
+            ended
         });
     }
-    let mut folders = Vec::new();
     while let Some(lane) = running.join_next().await {
-        folders.extend(lane.context("a lane was left")??);
+        for (seed, folder) in lane.context("a lane was left")? {
+            match folder {
+                Ok(folder) => folders.push((seed, folder)),
+                Err(error) => {
+                    failed += 1;
+                    console::row("NO VERDICT", format_args!("{error:#}"));
+                }
+            }
+        }
     }
     folders.sort();
     let judged = folders.into_iter().map(|(_, folder)| {
@@ -51,7 +69,18 @@ pub(super) async fn run(args: &ProveArgs) -> Result<Vec<(Run, Verdict)>> {
         let verdict = proof::check(&run);
         anyhow::Ok((run, verdict))
     });
-    judged.collect()
+    Ok((judged.collect::<Result<_>>()?, failed))
+}
+
+/// How the last line of a run begins.
+fn verdict_of(seed: u64) -> String {
+    format!("seed {seed}:")
+}
+
+/// Whether a seed was run before, to its verdict.
+fn is_judged(folder: &Path, seed: u64) -> bool {
+    let printed = fs::read_to_string(folder.join(format!("{seed}.txt"))).unwrap_or_default();
+    printed.lines().any(|line| line.starts_with(&verdict_of(seed)))
 }
 
 fn next(seeds: &Mutex<VecDeque<u64>>) -> Option<u64> {
@@ -83,7 +112,7 @@ impl Lane {
             if line.contains(WORKS) {
                 making = None;
             }
-            if line.starts_with(&format!("seed {seed}:")) {
+            if line.starts_with(&verdict_of(seed)) {
                 last = line;
             }
         }
