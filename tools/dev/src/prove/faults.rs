@@ -178,15 +178,26 @@ impl Faults {
     }
 }
 
-/// Beginnings and ends, by time; what is over at once ends before anything else begins.
+/// Beginnings and ends, by time; what is over at once ends before anything else begins. What bites only while the shop works ends after everything
+/// that keeps it from working.
 fn in_time(episode: &Episode) -> Vec<Due> {
+    let last_ms = episode.faults.iter().map(|planned| planned.after_ms + planned.for_ms).max().unwrap_or_default();
     let both = |(fault, planned): (usize, &PlannedFault)| {
         let (from, to) = (planned.after_ms, planned.after_ms + planned.for_ms);
+        let to = if bites_at_work(planned.kind) { last_ms } else { to };
         [Due { at_ms: from, fault, is_end: false }, Due { at_ms: to, fault, is_end: true }]
     };
     let mut all: Vec<Due> = episode.faults.iter().enumerate().flat_map(both).collect();
-    all.sort_by_key(|due| (due.at_ms, due.fault, due.is_end));
+    let is_patient =
+        |due: &Due| due.is_end && episode.faults.get(due.fault).is_some_and(|planned| bites_at_work(planned.kind));
+    all.sort_by_key(|due| (due.at_ms, is_patient(due), due.fault, due.is_end));
     all
+}
+
+/// Its end waits for a mail or an event that it hits, or for a process that comes to a point.
+fn bites_at_work(kind: Kind) -> bool {
+    use Kind::{FullQueue, MailDeferred, MailHangs, MailRefused, MailReplyLost, Point};
+    matches!(kind, MailReplyLost | MailDeferred | MailRefused | MailHangs | FullQueue | Point)
 }
 
 async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
@@ -316,5 +327,18 @@ mod tests {
         let episode = Episode { shape: Shape::Storm, faults: vec![fault(0, 500), fault(100, 0), fault(100, 50)] };
         let order: Vec<_> = in_time(&episode).iter().map(|due| (due.fault, due.is_end)).collect();
         assert_eq!(order, [(0, false), (1, false), (1, true), (2, false), (2, true), (0, true)]);
+    }
+
+    #[test]
+    fn what_waits_for_a_mail_ends_when_there_can_be_one() {
+        let mut random = Random::new(1, 1);
+        let mut fault = |kind, after_ms, for_ms| PlannedFault {
+            for_ms,
+            ..crate::prove::schedule::fault(&mut random, kind, after_ms)
+        };
+        let faults = vec![fault(Kind::MailRefused, 0, 100), fault(Kind::DatabaseSilent, 50, 500)];
+        let order: Vec<_> =
+            in_time(&Episode { shape: Shape::Overlapping, faults }).iter().map(|due| (due.fault, due.is_end)).collect();
+        assert_eq!(order, [(0, false), (1, false), (1, true), (0, true)]);
     }
 }
