@@ -8,40 +8,41 @@ use sqlx::PgConnection;
 use super::{Job, Pending};
 use crate::event;
 
+/// A statement that writes one event, and more beside it. It does the same as [`insert_all`], and costs the database about half as much.
+macro_rules! insert_one {
+    ($beside:literal, $event:expr $(, $more:expr)*) => {
+        sqlx::query!(
+            "with head as (
+                 insert into messaging.stream_head as head (key, seq) values ($1, 1)
+                 on conflict (key) do update set seq = head.seq + 1, updated_at = now()
+                 returning seq
+             )"
+                + $beside
+                + " insert into messaging.outbox
+                        (lane, position, message_id, type, key, seq, payload, context, required, sensitive, deadline, occurred_at)
+                    select $2, nextval('messaging.outbox_position'), $3, $4, $1, head.seq, $5, $6, $7, $8, $9, $10 from head",
+            $event.key,
+            event::lane(&$event.key),
+            $event.message_id,
+            $event.event_type,
+            $event.payload,
+            serde_json::json!($event.context),
+            $event.required,
+            $event.sensitive,
+            $event.deadline,
+            $event.occurred_at
+            $(, $more)*
+        )
+    };
+}
+
 /// One statement writes them.
 pub(super) async fn insert(conn: &mut PgConnection, pending: &[Pending]) -> Result<(), sqlx::Error> {
     match pending {
         [] => Ok(()),
-        [event] => insert_one(conn, event).await,
+        [event] => insert_one!("", event).execute(conn).await.map(drop),
         events => insert_all(conn, events).await,
     }
-}
-
-/// What most transactions publish. It does the same as [`insert_all`], and costs the database about half as much.
-async fn insert_one(conn: &mut PgConnection, event: &Pending) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "with head as (
-             insert into messaging.stream_head as head (key, seq) values ($1, 1)
-             on conflict (key) do update set seq = head.seq + 1, updated_at = now()
-             returning seq
-         )
-         insert into messaging.outbox
-             (lane, position, message_id, type, key, seq, payload, context, required, sensitive, deadline, occurred_at)
-         select $2, nextval('messaging.outbox_position'), $3, $4, $1, head.seq, $5, $6, $7, $8, $9, $10 from head",
-        event.key,
-        event::lane(&event.key),
-        event.message_id,
-        event.event_type,
-        event.payload,
-        serde_json::json!(event.context),
-        event.required,
-        event.sensitive,
-        event.deadline,
-        event.occurred_at,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// What a step of a saga publishes: what is to be done, and when that is too late. One statement, for the round trip.
@@ -50,28 +51,12 @@ pub(super) async fn insert_with_deadline(
     event: &Pending,
     (deadline, due_at): &(Pending, DateTime<Utc>),
 ) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "with head as (
-             insert into messaging.stream_head as head (key, seq) values ($1, 1)
-             on conflict (key) do update set seq = head.seq + 1, updated_at = now()
-             returning seq
-         ), scheduled as (
+    let inserted = insert_one!(
+        ", scheduled as (
              insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
              values ($11, $12, $13, $14, $15, $16, $17, $18)
-         )
-         insert into messaging.outbox
-             (lane, position, message_id, type, key, seq, payload, context, required, sensitive, deadline, occurred_at)
-         select $2, nextval('messaging.outbox_position'), $3, $4, $1, head.seq, $5, $6, $7, $8, $9, $10 from head",
-        event.key,
-        event::lane(&event.key),
-        event.message_id,
-        event.event_type,
-        event.payload,
-        serde_json::json!(event.context),
-        event.required,
-        event.sensitive,
-        event.deadline,
-        event.occurred_at,
+         )",
+        event,
         deadline.message_id,
         due_at,
         deadline.event_type,
@@ -79,11 +64,9 @@ pub(super) async fn insert_with_deadline(
         deadline.payload,
         serde_json::json!(deadline.context),
         deadline.required,
-        deadline.sensitive,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+        deadline.sensitive
+    );
+    inserted.execute(conn).await.map(drop)
 }
 
 /// It advances the heads of the keys in sorted order (so that two transactions with the same keys cannot

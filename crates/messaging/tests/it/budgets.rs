@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{TimeDelta, Utc};
 use messaging::Relay;
-use testkit::eventually;
+use testkit::{Stage, eventually};
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
@@ -174,5 +174,59 @@ async fn what_is_ready_together_is_taken_with_two_statements_and_those_of_the_ha
     // 64 at most; less while the first ones trickle in.
     assert!(admitted <= EVENTS / 8, "{admitted} transactions for {EVENTS} messages");
     assert!(announced <= admitted, "{announced} statements announce what {admitted} transactions decided");
+    stage.expect_leftovers();
+}
+
+/// Has events of so many parcels handled.
+async fn handle(stage: &Stage, relay: &Relay, name: &str, parcels: i64) {
+    let before = effects(stage).await;
+    let mut tx = stage.outbox.begin().await.unwrap();
+    for n in 0..parcels {
+        tx.publish(&moved(&format!("{name}-{n}"), 1)).unwrap();
+    }
+    tx.commit().await.unwrap();
+    while relay.run_once().await.unwrap().published > 0 {}
+    let consumer = Running::consumer(&consumer(&stage.broker, &stage.outbox, Record::always()));
+    eventually("every effect is there", async || effects(stage).await == before + parcels).await;
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn what_admits_messages_is_planned_once_and_goes_by_the_index_of_a_table_that_was_small() {
+    let mut stage = stage().await;
+    // One relay for both: another one would wait for its lanes.
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    handle(&stage, &relay, "few", 3).await;
+    // As it is now, all of it is read with less effort than by its index.
+    stage.execute("analyze messaging.consumer_head").await;
+    handle(&stage, &relay, "many", 200).await;
+
+    let (mut once, mut anew) = (0, 0);
+    let mut connections = Vec::new();
+    while stage.outbox.pool().num_idle() > 0 {
+        connections.push(stage.outbox.pool().acquire().await.unwrap());
+    }
+    for connection in &mut connections {
+        let plans = "select coalesce(sum(generic_plans), 0)::bigint, coalesce(sum(custom_plans), 0)::bigint
+                     from pg_prepared_statements where statement like 'with incoming%'";
+        let (generic, custom): (i64, i64) = sqlx::query_as(plans).fetch_one(&mut **connection).await.unwrap();
+        (once, anew) = (once + generic, anew + custom);
+        sqlx::query("select pg_stat_force_next_flush()").execute(&mut **connection).await.unwrap();
+    }
+    drop(connections);
+    assert!(once > 0 && anew == 0, "{once} times by a plan that was kept, and {anew} times planned anew");
+    let scans = "select seq_scan from pg_stat_user_tables where schemaname = 'messaging' and relname = 'consumer_head'";
+    eventually("the counts are there", async || {
+        stage
+            .count(
+                "select idx_scan from pg_stat_user_tables where schemaname = 'messaging' and relname = 'consumer_head'",
+            )
+            .await
+            > 0
+    })
+    .await;
+    let scans = stage.count(scans).await;
+    // To make the table counts as one.
+    assert!(scans <= 1, "all of the table was read {scans} times");
     stage.expect_leftovers();
 }

@@ -24,6 +24,17 @@ fn consumer_health(stage: &testkit::Stage) -> Result<String, String> {
     health.into_iter().find(|(part, _)| part == "consumer parcels").unwrap().1
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_was_announced_is_not_well_before_it_has_subscribed() {
+    let stage = stage().await;
+    let announced = consumer(&stage.broker, &stage.outbox, Record::always());
+    announced.announce();
+    assert_eq!(consumer_health(&stage), Err("not started yet".into()));
+    let running = Running::consumer(&announced);
+    eventually("it is content", async || consumer_health(&stage).is_ok()).await;
+    running.stop().await;
+}
+
 /// Switch: `supervisor`. lapin ends the stream of a cancelled consumer without an error, and its channel looks alive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_consumer_is_rebuilt_and_the_check_says_so_meanwhile() {
