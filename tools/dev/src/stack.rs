@@ -2,107 +2,36 @@
 //! side. It says what it does on the terminal, step by step; the commands around it are elsewhere.
 
 mod inspect;
+mod options;
 mod renew;
+mod stopping;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::Signal;
 use tokio::process::Command;
 
 use crate::{
     backend,
-    binaries::{self, Binaries, Profile},
-    console,
+    binaries::{self, Binaries},
     engines::{self, Engines, Origin, Proxies},
     monitoring,
     process::Tracked,
     programs, prove, replicas,
     services::{SERVICES, Service, Setting, Tools, Wiring},
     shop::Shop,
-    state::{ServiceProcess, State},
+    state::State,
     topology, workspace,
 };
 
 pub use crate::{engines::Given, monitoring::Monitoring};
 pub use inspect::Tapped;
+pub use options::Options;
+pub(crate) use options::this_program;
+pub(crate) use stopping::stop_everything;
 
 /// The stack that is meant when no name is given; it has the documented ports.
 pub const DEFAULT_NAME: &str = "main";
-
-/// What to start.
-pub struct Options {
-    /// Names the stack, its folder under `.dev/` and its ports.
-    pub name: String,
-    /// Processes of each service.
-    pub replicas: u16,
-    /// Engines to use instead of starting some.
-    pub engines: Given,
-    /// Whether Prometheus watches it, where there is one to be had.
-    pub monitoring: Option<Monitoring>,
-    /// What services get instead of their usual settings.
-    settings: Vec<Setting>,
-    /// How the services are built.
-    pub(crate) profile: Profile,
-    /// A queue of this name hears every event, from the first one on.
-    pub(crate) tap: Option<&'static str>,
-    /// Whether things are to be done to it: then the services reach the engines through proxies, and the mailbox does as it is told.
-    pub(crate) proved: bool,
-    /// The program of `cargo dev`, which runs itself again for the page of the stack, the mailbox and the traces.
-    pub program: PathBuf,
-}
-
-impl Options {
-    /// One process of each service, on engines of its own.
-    #[must_use]
-    pub fn named(name: &str) -> Self {
-        let program = this_program();
-        Self {
-            name: name.to_owned(),
-            replicas: 1,
-            engines: Given::default(),
-            monitoring: None,
-            settings: Vec::new(),
-            profile: Profile::Dev,
-            tap: None,
-            proved: false,
-            program,
-        }
-    }
-
-    /// With programs that share all that they are made of with the tests, and that can be made to fail.
-    #[must_use]
-    pub const fn tested(mut self) -> Self {
-        self.profile = Profile::Tested;
-        self
-    }
-
-    /// Gives one service another value of a setting, named as in its environment.
-    #[must_use]
-    pub fn setting(mut self, service: &str, name: &str, value: impl ToString) -> Self {
-        self.set(service, name, &value.to_string());
-        self
-    }
-
-    fn set(&mut self, service: &str, name: &str, value: &str) {
-        self.settings.retain(|known| known.service != service || known.name != name);
-        self.settings.push(Setting { service: service.to_owned(), name: name.to_owned(), value: value.to_owned() });
-    }
-}
-
-/// The program of `cargo dev`, to be run again.
-pub(crate) fn this_program() -> PathBuf {
-    std::env::current_exe().map_or_else(|_| PathBuf::from("dev"), |path| as_built_anew(&path))
-}
-
-/// Where a program is. A build that replaced it while it runs makes Linux say that it was deleted; the new one is as good.
-fn as_built_anew(path: &Path) -> PathBuf {
-    path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or_else(|| path.to_owned(), PathBuf::from)
-}
 
 /// A stack that runs.
 pub struct Stack {
@@ -341,46 +270,6 @@ impl Stack {
         drop(left);
         Ok(())
     }
-
-    /// Stops everything that belongs to the stack, and deletes its data if `purge`.
-    ///
-    /// # Errors
-    /// When something does not stop.
-    pub async fn stop(mut self, purge: bool) -> Result<()> {
-        stop_everything(&mut self.state, purge).await
-    }
-
-    /// Stops whatever runs of a stack, and deletes its data; nothing if there is none of that name.
-    ///
-    /// # Errors
-    /// When something does not stop, or cannot be deleted.
-    pub async fn purge(name: &str) -> Result<()> {
-        let folder = workspace::stack_folder(&workspace::root()?, name);
-        if !folder.exists() {
-            return Ok(());
-        }
-        let _lock = lock(name)?;
-        match State::load(name) {
-            Ok(Some(mut state)) => stop_everything(&mut state, true).await,
-            // Without a state that can be read, nothing is known to run.
-            Ok(None) | Err(_) => delete(&folder),
-        }
-    }
-
-    /// Stops what this run has started and leaves what ran before. `Ok(false)`: something was left.
-    pub(crate) async fn stop_started(self) -> Result<bool> {
-        let _lock = lock(&self.state.name)?;
-        // Another `cargo dev` may have worked on the stack in the meantime.
-        let Some(mut state) = State::load(&self.state.name)? else { return Ok(true) };
-        let ours = |process: &&ServiceProcess| self.started.contains(&process.process);
-        let ours: Vec<_> = state.services.iter().filter(ours).cloned().collect();
-        replicas::stop_all(&mut state, &ours).await?;
-        let all = self.engines_started && state.services.is_empty();
-        if all {
-            stop_everything(&mut state, false).await?;
-        }
-        Ok(all)
-    }
 }
 
 fn service(name: &str) -> Result<&'static Service> {
@@ -432,47 +321,4 @@ async fn start_tools(state: &mut State, engines: &Engines, options: &Options) ->
         }),
     };
     backend::start(state, &options.program, elsewhere, options.proved).await
-}
-
-pub(crate) async fn stop_everything(state: &mut State, purge: bool) -> Result<()> {
-    let all = state.services.clone();
-    replicas::stop_all(state, &all).await?;
-    monitoring::stop(state).await?;
-    if let Some((process, _)) = state.backend.take() {
-        process.stop(Signal::TERM, Duration::from_secs(10)).await?;
-        state.save()?;
-        console::row(backend::label(state), "stopped");
-    }
-    engines::stop(state, purge).await?;
-    if purge {
-        delete(state.folder())?;
-        console::row("data", format_args!("{} deleted", state.folder().display()));
-    }
-    Ok(())
-}
-
-/// Removes a stack's folder, and the folders of engines that it links to.
-fn delete(folder: &PathBuf) -> Result<()> {
-    for engine in ["postgres", "rabbitmq", "rabbitmq-2", "rabbitmq-3", "prometheus"] {
-        if let Ok(elsewhere) = fs::read_link(folder.join(engine))
-            && elsewhere.exists()
-        {
-            fs::remove_dir_all(&elsewhere).with_context(|| format!("cannot delete {}", elsewhere.display()))?;
-        }
-    }
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("cannot delete {}", folder.display()))?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_that_was_built_anew_is_where_it_was() {
-        assert_eq!(as_built_anew(Path::new("/target/debug/dev (deleted)")), Path::new("/target/debug/dev"));
-        assert_eq!(as_built_anew(Path::new("/target/debug/dev")), Path::new("/target/debug/dev"));
-    }
 }
