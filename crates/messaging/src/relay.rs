@@ -75,8 +75,8 @@ pub struct Progress {
     pub left: usize,
 }
 
-/// The least time between two looks at an outbox of which the last one found something. What comes meanwhile goes out together: each look costs
-/// the database and the broker the same, however little it finds.
+/// The least time from one look at the outbox to the next when the first left nothing in hand. What comes meanwhile goes out together: each look
+/// costs the database and the broker the same, however little it finds.
 const PACE: Duration = Duration::from_millis(5);
 
 /// For how long a relay that is told to stop still sends what is there.

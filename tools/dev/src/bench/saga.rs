@@ -88,7 +88,8 @@ impl Measuring {
              messages in the same kind of queues, {CONNECTIONS} connections for requests and 4 for each consumer. It has no HTTP, tokens, access log \
              or mail server, keeps no order of a key, and what it has sent is nowhere"
         ));
-        saga.note("the orders are for 64 products in turn, whose row is locked twice for each; the simulated provider answers at once");
+        let products = floor::skus().count();
+        saga.note(format!("the orders are for {products} products in turn, whose row is locked twice for each; the simulated provider answers at once"));
         Ok(saga)
     }
 
