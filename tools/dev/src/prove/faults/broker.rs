@@ -29,6 +29,7 @@ const BEFORE: chrono::Duration = chrono::Duration::seconds(120);
 /// Until what was confirmed is in the journal, too.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
+const CUT_OFF_WITHIN: Duration = Duration::from_secs(60);
 /// Whoever has lost the broker before comes back within half a minute, and only then has something refused.
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
 /// What nobody hears in [`Kind::LostBinding`], and who should have.
@@ -69,14 +70,12 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
         }
         Kind::FullQueue => {
             let queue = service(planned)?;
-            limit(&stack.engines.rabbitmq, queue, Some(0)).await?;
             // A queue is full when nobody reads it; what a consumer has been given and not handled does not count.
             let reading = stack.state.services.iter().filter(|known| known.service == queue);
             let reading: Vec<_> = reading.map(|running| running.process.clone()).collect();
             halt(&reading).await?;
-            // The broker knows of all of them at once; its API lists one that was opened just now a few seconds later.
-            private_rabbitmq::ctl(&stack.state, &["close_all_user_connections", queue, "its queue is to be full"])
-                .await?;
+            limit(&stack.engines.rabbitmq, queue, Some(0)).await?;
+            cut_off(stack, queue).await?;
             Ok(Open::new(0, "", Undo::Continue(reading)))
         }
         Kind::LostBinding => {
@@ -143,6 +142,19 @@ async fn blocked(stack: &Stack) -> Result<Evidence> {
     })
     .await?;
     Ok(Evidence { count, text: format!("{count} connections were blocked") })
+}
+
+/// Has nobody read a queue whose service stands still. The broker may not know yet that a connection of a moment ago is that service's, and
+/// closes the others; so it is asked until nobody is left.
+async fn cut_off(stack: &Stack, queue: &str) -> Result<()> {
+    let vhost = stack.engines.rabbitmq.vhost.as_str();
+    eventually("a queue to have no consumer", CUT_OFF_WITHIN, async || {
+        private_rabbitmq::ctl(&stack.state, &["close_all_user_connections", queue, "its queue is to be full"]).await?;
+        let read =
+            private_rabbitmq::ctl(&stack.state, &["list_consumers", "--silent", "-p", vhost, "queue_name"]).await?;
+        Ok((!read.lines().any(|read| read.trim() == queue)).then_some(()))
+    })
+    .await
 }
 
 /// Events that wait because the queue did not take them.
