@@ -21,7 +21,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
+    context,
     error::Error,
+    event::MAX_KEY_BYTES,
     health::{Check, Health},
     meters,
     retry::{self, RECONNECT},
@@ -34,9 +36,14 @@ pub(crate) use addresses::{Address, one_by_one};
 /// How often a silent connection is looked at, should an event of it have been missed.
 const LIVENESS_PERIOD: Duration = Duration::from_secs(1);
 
-/// A larger message takes several frames. lapin has room for 32 frames, each way and for each connection: at the 128 KiB that a broker allows by default
-/// that is 16 MiB for a process.
+/// A larger message takes several frames, but its headers have to be in one. lapin has room for 32 frames, each way and for each connection: at the
+/// 128 KiB that a broker allows by default that is 16 MiB for a process.
 const FRAME_BYTES: usize = 16 * 1024;
+
+/// The headers of a message are at most so long; 1 KiB is for all that strangers do not choose. If they did not fit, their message would end the connection each
+/// time that it is published.
+const HEADER_BYTES: usize = context::MAX_BYTES + MAX_KEY_BYTES + 1024;
+const _: () = assert!(HEADER_BYTES <= FRAME_BYTES);
 
 /// How long an answer of the broker to a single request may take.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -235,12 +242,20 @@ impl Supervisor {
         &self.options.addresses.nodes[self.at]
     }
 
-    async fn connect(&self, node: &Node) -> lapin::Result<Connection> {
+    async fn connect(&self, node: &Node) -> Result<Connection, Error> {
         let separator = if node.url.contains('?') { '&' } else { '?' };
         let heartbeat = self.options.heartbeat_seconds;
         let url = format!("{}{separator}heartbeat={heartbeat}&frame_max={FRAME_BYTES}", node.url);
         let name = format!("{} ({})", self.options.name, self.purpose);
-        Connection::connect(&url, ConnectionProperties::default().with_connection_name(name.into())).await
+        let connection =
+            Connection::connect(&url, ConnectionProperties::default().with_connection_name(name.into())).await?;
+        match usize::try_from(connection.configuration().frame_max()) {
+            // 0: of any length.
+            Ok(0 | HEADER_BYTES..) | Err(_) => Ok(connection),
+            Ok(bytes) => Err(Error::Configuration(format!(
+                "the broker takes frames of {bytes} bytes, and the headers of a message may need {HEADER_BYTES}: raise `frame_max`"
+            ))),
+        }
     }
 
     /// Offers the connection until it is lost or the broker is closed; says why it was lost.

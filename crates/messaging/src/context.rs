@@ -20,7 +20,17 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 #[serde(transparent)]
 pub(crate) struct TraceContext(BTreeMap<String, String>);
 
-const FIELDS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+/// What is carried, and how many bytes of it at most. All headers of a message have to be in one frame (`broker.rs`), and strangers may fill these. What is
+/// longer is left out: W3C Baggage asks for 8192 bytes (§3.3.2), Trace Context for 512 of `tracestate` (§3.3.1.5).
+const FIELDS: [(&str, usize); 3] = [("traceparent", 256), ("tracestate", 2048), ("baggage", 8192)];
+
+/// The longest that all of them are together, names included.
+pub(crate) const MAX_BYTES: usize = 256 + 2048 + 8192 + 64;
+
+fn is_carried(name: &str, value: &str) -> bool {
+    FIELDS.iter().any(|(field, most)| name == *field && (value.len() <= *most || failpoints::without("carried-size")))
+}
+
 /// Of a dead letter that is tried again: the `traceparent` of whoever wanted that. It is stored beside the others and does not travel.
 pub(crate) const REDRIVE: &str = "redrive";
 
@@ -37,12 +47,15 @@ impl TraceContext {
     }
 
     pub(crate) fn from_headers<'a>(headers: impl Fn(&str) -> Option<&'a str>) -> Self {
-        Self(FIELDS.iter().filter_map(|name| Some(((*name).to_owned(), headers(name)?.to_owned()))).collect())
+        Self(FIELDS.iter().filter_map(|(name, _)| Some(((*name).to_owned(), headers(name)?.to_owned()))).collect())
     }
 
     /// What travels.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        FIELDS.iter().filter_map(|name| Some((*name, self.0.get(*name)?.as_str())))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, value)| is_carried(name, value))
     }
 
     pub(crate) fn trace_id(&self) -> Option<&str> {
@@ -89,7 +102,7 @@ impl TraceContext {
 
 impl Injector for TraceContext {
     fn set(&mut self, key: &str, value: String) {
-        if FIELDS.contains(&key) && !value.is_empty() {
+        if !value.is_empty() && is_carried(key, &value) {
             self.0.insert(key.to_owned(), value);
         }
     }

@@ -8,6 +8,9 @@ pub const LANES: i16 = 16;
 /// The largest encoded event that is accepted, in bytes. Larger content belongs elsewhere, with a reference in the event.
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 
+/// The longest key. It travels in the headers of each message.
+pub const MAX_KEY_BYTES: usize = 1024;
+
 /// A fact that a service announces. `crates/events` generates the impls from `proto/`; by hand it looks like this:
 ///
 /// ```
@@ -71,6 +74,14 @@ pub enum PublishError {
     EmptyKey {
         /// The event's type.
         event_type: &'static str,
+    },
+    /// The key exceeds [`MAX_KEY_BYTES`].
+    #[error("{event_type} has a key of {bytes} bytes, {MAX_KEY_BYTES} are allowed: an id is enough")]
+    KeyTooLong {
+        /// The event's type.
+        event_type: &'static str,
+        /// Its size.
+        bytes: usize,
     },
     /// The encoded event exceeds [`MAX_PAYLOAD_BYTES`].
     #[error(

@@ -12,6 +12,10 @@ use crate::{Event, HandlerError, OutboxTransaction};
 /// committed together or not at all, so the effect happens once however often the message is delivered. It gets the transaction and
 /// nothing else: it cannot commit, acknowledge, or publish outside. Whatever is slow or outside Postgres belongs into a
 /// [`Worker`](crate::Worker).
+///
+/// Its statements are planned once, not for their values, and go by an index where there is one (`plan_cache_mode = force_generic_plan`, `enable_seqscan = off`,
+/// `jit = off`): right for looking up and writing a few rows. One that reads most of a table, or that needs a partial index whose condition is a
+/// parameter, begins with `set local` of what it needs; the next handler of the batch has that, too.
 pub trait Handler<E: Event>: Send + Sync + 'static {
     /// Handles one event. Any error rolls everything back; which one decides what becomes of the message, see [`HandlerError`].
     fn handle(&self, event: E, tx: &mut OutboxTransaction) -> impl Future<Output = Result<(), HandlerError>> + Send;

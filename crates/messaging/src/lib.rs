@@ -28,7 +28,7 @@ pub use consumer::{Consumer, ConsumerOptions, TraceMode};
 pub use dead_letters::{DeadLetter, DeadLetterDetail, DeadLetters, Filter, Group};
 pub use envelope::Envelope;
 pub use error::{Error, HandlerError};
-pub use event::{Audience, Event, LANES, MAX_PAYLOAD_BYTES, PublishError, lane};
+pub use event::{Audience, Event, LANES, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, PublishError, lane};
 pub use handler::Handler;
 pub use health::Check;
 pub use journal::Replay;

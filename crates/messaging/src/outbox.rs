@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::PgPool;
+use sqlx::{PgPool, SqlSafeStr as _, Transaction};
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -144,8 +144,16 @@ impl Outbox {
         // are cancelled by time limits. A task of its own always runs to the end, and then drops the transaction properly.
         #[expect(clippy::disallowed_methods, reason = "bounded by a deadline; see above")]
         let begun = tokio::spawn(async move {
-            #[expect(clippy::disallowed_methods, reason = "this is the one place, made safe by the task around it")]
-            pool::answered(deadline, pool.begin_with(statements)).await
+            pool::answered(deadline, async {
+                let begun = Transaction::begin(pool.acquire().await?, Some(statements.into_sql_str())).await;
+                if let Err(sqlx::Error::Database(error)) = &begun {
+                    // The first statement has begun it, and a later one has failed it: sqlx ends only what has begun as a whole, and the
+                    // next user would find a transaction that takes nothing any more.
+                    pool::distrust(error.as_ref());
+                }
+                begun
+            })
+            .await
         });
         let tx = begun.await.map_err(|_| sqlx::Error::WorkerCrashed)??;
         Ok(OutboxTransaction::new(tx, self.clone()))
@@ -208,4 +216,19 @@ impl Wake {
 /// The bit of a lane.
 pub(crate) fn lane_bit(lane: i16) -> u16 {
     1 << (lane & 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_whose_transaction_failed_while_it_began_is_not_used_again() {
+        let database = testkit::Database::create().await;
+        let outbox = Outbox::new(pool::connect_lazy(&database.url, "test", 1).unwrap(), "test");
+        assert!(outbox.begin_with("begin; select 1 / 0").await.is_err());
+        let mut tx = outbox.begin().await.unwrap();
+        sqlx::query("select").execute(&mut *tx).await.unwrap();
+        tx.commit_own().await.unwrap();
+    }
 }

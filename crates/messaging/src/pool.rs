@@ -10,6 +10,7 @@ use std::{
 use failpoints::without;
 use sqlx::{
     PgPool,
+    error::DatabaseError,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::{Instant, timeout};
@@ -37,7 +38,8 @@ pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// A connection that has been idle is asked whether it is there, and answers at once or never.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
 
-/// When an answer was last waited for in vain. Connections that are older go with the one that it was: they lead to the same place.
+/// When an answer was last waited for in vain, or a transaction could not begin. Connections that are older go with the one that it was: they lead to the
+/// same place.
 static VANISHED: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// A connection that was used so recently is taken to be there: under load that is every one. Should it not be, its user gets an error, as when it
@@ -105,6 +107,20 @@ pub async fn answered<T, E: From<sqlx::Error>>(
 
 fn doubt(waited: Duration) {
     warn!(?waited, "the database does not answer; its connections are made anew");
+    replace_all();
+}
+
+/// Has connections made anew because one of them is in a state that nobody can use.
+pub(crate) fn distrust(error: &dyn DatabaseError) {
+    warn!(
+        code = error.code().as_deref(),
+        error = error.message(),
+        "a transaction could not begin; connections are made anew"
+    );
+    replace_all();
+}
+
+fn replace_all() {
     *VANISHED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
 }
 

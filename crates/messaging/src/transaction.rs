@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     Audience, Envelope, Event, Outbox, PublishError,
     context::{TraceContext, spans},
-    event::{self, MAX_PAYLOAD_BYTES},
+    event::{self, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES},
     outbox::lane_bit,
 };
 
@@ -188,6 +188,10 @@ impl Pending {
     fn new<E: Event>(event: &E) -> Result<Self, PublishError> {
         if event.key().is_empty() {
             return Err(PublishError::EmptyKey { event_type: E::TYPE });
+        }
+        let bytes = event.key().len();
+        if bytes > MAX_KEY_BYTES {
+            return Err(PublishError::KeyTooLong { event_type: E::TYPE, bytes });
         }
         let bytes = event.encoded_len();
         if bytes > MAX_PAYLOAD_BYTES {

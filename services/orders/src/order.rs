@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::saga::{Reason, State};
+use crate::saga::{self, Reason, State};
 
 /// An order before it is stored.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ impl NewOrder {
         trace_id: Option<String>,
     ) -> Result<Order, sqlx::Error> {
         let id = Uuid::now_v7();
-        let state = State::Placed;
+        let state = saga::FIRST;
         let Self { user_id, lines, total: Money { minor_units: total, currency }, payment_method } = self;
         let placed_at = sqlx::query_scalar!(
             r#"with placed as (

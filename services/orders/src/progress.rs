@@ -1,5 +1,5 @@
 //! Carries out what `saga.rs` decides: the order's row, the entry of its history, what is announced and the deadline of the new
-//! state, in one transaction. Nothing else writes to an order. It decides nothing itself.
+//! state, in one transaction. Nothing else moves an order; `order.rs` writes its first state and entry. It decides nothing itself.
 
 use chrono::TimeDelta;
 use events::orders::v1::{OrderDeadlineReached, OrderState};

@@ -133,7 +133,10 @@ pub enum Transition {
     Ignored(&'static str),
 }
 
-/// What is done with an order that begins, in [`State::Placed`].
+/// In which state an order begins.
+pub const FIRST: State = State::Placed;
+
+/// What is done with an order that begins.
 pub const BEGINNING: &[Action] = &[Action::AskForStock, Action::SetDeadline];
 
 /// What a fact means for an order in this state.

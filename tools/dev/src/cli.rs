@@ -65,7 +65,7 @@ struct UpArgs {
     /// Return when everything runs; without it the logs are shown until Ctrl-C, which stops what was started.
     #[arg(long)]
     detach: bool,
-    /// How many processes of each service, on consecutive ports.
+    /// How many processes of each service, each on a port ten above the one before.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
     replicas: u16,
     #[command(flatten)]

@@ -187,6 +187,8 @@ pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
         }
     }
     let folder = campaign_folder(&args.name)?;
+    // Lanes have folders of their own.
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let page = folder.join("report.html");
     fs::write(&page, proof::report(&runs, &args.command()))
         .with_context(|| format!("cannot write {}", page.display()))?;

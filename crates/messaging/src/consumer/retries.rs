@@ -10,12 +10,13 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    Consumer, Envelope, Error, HandlerError,
+    Consumer, Envelope, Error, HandlerError, OutboxTransaction,
     consumer::parking::{Failure, entry, lock_key, promote_next, record_failure},
     context::TraceContext,
     error::Verdict,
     pool,
     retry::RECONNECT,
+    transaction::Plans,
 };
 
 /// Parked messages that a replica claims at once. One: a claim counts as an attempt, and should the process die over a message, no other one
@@ -152,7 +153,7 @@ impl Consumer {
     }
 
     async fn try_parked(&self, attempt: &Attempt) -> Result<(), HandlerError> {
-        let mut tx = self.outbox.begin().await?;
+        let mut tx = OutboxTransaction::by_index(&self.outbox, Plans::Kept).await?;
         let Envelope { producer, key, .. } = &attempt.envelope;
         if let Some(late) = self.readmit(&mut tx, &attempt.envelope).await? {
             let envelope = Envelope { late, ..attempt.envelope.clone() };

@@ -35,6 +35,19 @@ async fn a_consumer_that_was_announced_is_not_well_before_it_has_subscribed() {
     running.stop().await;
 }
 
+/// Headers have to be in one frame: where that is not sure, nothing is sent at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_whose_frames_are_too_small_is_not_used_and_says_why() {
+    let stage = stage().await;
+    let url = format!("{}?frame_max=8192", stage.vhost.url_for("parcels"));
+    let broker = Broker::connect(BrokerOptions::new(url, "parcels").unwrap());
+    eventually("the check names the setting", async || {
+        broker.health().iter().all(|(_, state)| state.as_ref().is_err_and(|why| why.contains("raise `frame_max`")))
+    })
+    .await;
+    broker.close().await;
+}
+
 /// Switch: `supervisor`. lapin ends the stream of a cancelled consumer without an error, and its channel looks alive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_consumer_is_rebuilt_and_the_check_says_so_meanwhile() {

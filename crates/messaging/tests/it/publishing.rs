@@ -207,7 +207,7 @@ async fn a_confirm_that_never_comes_settles_nothing_of_the_window() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_is_too_large_or_has_no_key_is_refused_before_the_commit() {
+async fn an_event_that_is_too_large_or_has_no_proper_key_is_refused_before_the_commit() {
     let stage = stage().await;
     let mut tx = stage.outbox.begin().await.unwrap();
     let large = ParcelMoved { label: vec![0; messaging::MAX_PAYLOAD_BYTES], ..moved("p-1", 1) };
@@ -215,6 +215,8 @@ async fn an_event_that_is_too_large_or_has_no_key_is_refused_before_the_commit()
         matches!(tx.publish(&large), Err(PublishError::TooLarge { bytes, .. }) if bytes > messaging::MAX_PAYLOAD_BYTES)
     );
     assert!(matches!(tx.publish(&moved("", 1)), Err(PublishError::EmptyKey { .. })));
+    let key = "p".repeat(messaging::MAX_KEY_BYTES + 1);
+    assert!(matches!(tx.publish(&moved(&key, 1)), Err(PublishError::KeyTooLong { bytes, .. }) if bytes == key.len()));
     tx.commit().await.unwrap();
     assert_eq!(pending(&stage).await, 0);
 }
@@ -269,4 +271,28 @@ async fn a_commit_wakes_the_relay_of_another_process() {
     eventually("whoever holds the lanes has heard of it", async || pending(&stage).await == 0).await;
     idle.stop().await;
     running.stop().await;
+}
+
+/// Housekeeping forgets the numbers of keys that have long been silent, and finds one that is just being advanced. Switch: `fresh-heads`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_speaks_again_keeps_its_number() {
+    let mut stage = stage().await;
+    publish(&stage.outbox, "p-1", 1).await;
+    stage.execute("update messaging.stream_head set updated_at = now() - interval '1 year'").await;
+    let mut advancing = stage.database.pool.acquire().await.unwrap();
+    let advance = "begin; update messaging.stream_head set seq = seq + 1, updated_at = now()";
+    sqlx::raw_sql(advance).execute(&mut *advancing).await.unwrap();
+    let keep_house = async { stage.outbox.keep_house().await.unwrap() };
+    let advance = async {
+        eventually("housekeeping waits for the key", async || {
+            let waiting =
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+            stage.count(waiting).await > 0
+        })
+        .await;
+        sqlx::raw_sql("commit").execute(&mut *advancing).await.unwrap();
+    };
+    tokio::join!(keep_house, advance);
+    assert_eq!(stage.count("select seq from messaging.stream_head where key = 'p-1'").await, 2);
+    stage.expect_leftovers();
 }

@@ -69,6 +69,28 @@ async fn an_unsampled_trace_and_its_baggage_are_carried_too() {
     assert_eq!(stage.count(next).await, 1, "the next event carries on");
 }
 
+/// Strangers fill the headers of a request, and those of a message have to be in one frame: one that is too long would end the connection of
+/// every relay that publishes it, for ever. Switch: `carried-size`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn baggage_that_is_too_long_stays_behind_and_stops_nothing() {
+    use opentelemetry::{KeyValue, baggage::BaggageExt as _};
+    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+    telemetry::init_for_tests();
+    let stage = stage().await;
+    let request = tracing::info_span!("request");
+    // Each quotation mark takes three bytes where it is carried.
+    let baggage = opentelemetry::Context::new().with_baggage([KeyValue::new("a", "\"".repeat(8_000))]);
+    request.set_parent(baggage).unwrap();
+    publish(&stage.outbox, "p-1", 1).instrument(request).await;
+    assert_eq!(stage.count("select count(*) from messaging.outbox where context ? 'traceparent'").await, 1);
+    // As one that was stored when more was carried.
+    publish(&stage.outbox, "p-2", 1).await;
+    stage.execute("update messaging.outbox set context = jsonb_build_object('baggage', 'a=' || repeat('b', 24000)) where key = 'p-2'").await;
+    let flow = Flow::start(&stage, Record::always());
+    eventually("both have their effect", async || effects(&stage).await == 2).await;
+    flow.settle(&stage).await;
+}
+
 /// A trace must never stop a message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_without_a_valid_context_is_published_all_the_same() {

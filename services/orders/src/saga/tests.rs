@@ -1,6 +1,6 @@
 //! Every state and every fact, written down a second time by hand: a change of the function has to be meant.
 
-use super::{Action, BEGINNING, Fact, Reason, State, Transition, markdown, transition};
+use super::{Action, BEGINNING, FIRST, Fact, Reason, State, Transition, markdown, transition};
 
 /// What is expected of a state and a fact: `r` reserved, `p` paid, `C` confirmed; `o`, `u`, `d`, `c`, `e` cancelled as out of
 /// stock, for an unknown product, as declined, by the customer, as expired; `n` noted; `-` ignored.
@@ -53,7 +53,7 @@ fn every_fact_in_every_state_means_what_is_written_down() {
 #[test]
 fn whoever_moves_announces_it_and_whoever_waits_has_a_deadline() {
     let moves = State::ALL.into_iter().flat_map(|state| Fact::ALL.map(|fact| transition(state, fact)));
-    let begins = Transition::To { state: State::Placed, reason: None, actions: BEGINNING };
+    let begins = Transition::To { state: FIRST, reason: None, actions: BEGINNING };
     for moved in moves.chain([begins]) {
         let Transition::To { state, reason, actions } = moved else { continue };
         assert_eq!(actions.contains(&Action::SetDeadline), !state.is_final(), "{moved:?}");

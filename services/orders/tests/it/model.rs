@@ -10,7 +10,9 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-use orders::saga::{Action, BEGINNING, Fact, Reason, Rejection, Release, State, Transition, Waiting, transition};
+use orders::saga::{
+    Action, BEGINNING, FIRST, Fact, Reason, Rejection, Release, State, Transition, Waiting, transition,
+};
 
 #[expect(dead_code, reason = "the neighbour's file as it is; not all of it is needed here")]
 #[path = "../../../inventory/src/reservation/state.rs"]
@@ -133,7 +135,7 @@ enum Step {
 impl World {
     fn begin(budget: Budget) -> Self {
         let mut world = Self {
-            order: State::Placed,
+            order: FIRST,
             reason: None,
             stock: Stock(None),
             payment: None,
@@ -152,7 +154,7 @@ impl World {
             refund_asked: false,
             budget,
         };
-        world.order_moves(Transition::To { state: State::Placed, reason: None, actions: BEGINNING });
+        world.order_moves(Transition::To { state: FIRST, reason: None, actions: BEGINNING });
         world
     }
 

@@ -100,9 +100,7 @@ pub(super) fn places(state: &State, prometheus: bool) -> Vec<Place> {
     let mut places = Vec::new();
     let mut add = |name, url, what: String, works| places.push(Place { name, url, what, works });
     add("Traces", local(ports.traces()), "every request, and all that came of it".to_owned(), true);
-    if state.docker {
-        add("Grafana", local(3000 + ports.offset), "dashboards".to_owned(), true);
-    } else {
+    if !state.docker {
         add(
             "Map of services",
             Some(format!("http://localhost:{}/map", ports.traces())),

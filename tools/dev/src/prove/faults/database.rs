@@ -22,8 +22,8 @@ const WAITING: &str =
     "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock';";
 const SNAPSHOTS: &str = "select count(*) from pg_stat_activity
     where datname = current_database() and query like 'select pg_sleep%' and backend_xmin is not null;";
-/// After so long without one, nobody has crossed us.
-const DEADLOCK_WITHIN: Duration = Duration::from_secs(40);
+/// After so long without one, nobody has crossed us. Who lost the broker a moment ago takes half a minute to have work again.
+const DEADLOCK_WITHIN: Duration = Duration::from_secs(120);
 
 pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
     let stack = &mut *world.stack;
