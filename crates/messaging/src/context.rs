@@ -25,7 +25,7 @@ pub(crate) struct TraceContext(BTreeMap<String, String>);
 const FIELDS: [(&str, usize); 3] = [("traceparent", 256), ("tracestate", 2048), ("baggage", 8192)];
 
 /// The longest that all of them are together, names included.
-pub(crate) const MAX_BYTES: usize = 256 + 2048 + 8192 + 64;
+pub(crate) const MAX_BYTES: usize = FIELDS[0].1 + FIELDS[1].1 + FIELDS[2].1 + 64;
 
 fn is_carried(name: &str, value: &str) -> bool {
     FIELDS.iter().any(|(field, most)| name == *field && (value.len() <= *most || failpoints::without("carried-size")))
