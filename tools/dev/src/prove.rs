@@ -29,7 +29,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use proof::{Run, Verdict, ledger::End};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     binaries::{self, Binaries, Profile},
@@ -274,7 +274,12 @@ async fn prove(stack: &mut Stack, plan: Plan, other: Option<Binaries>, folder: &
     let mut under_way = JoinSet::new();
     for (number, episode) in plan.episodes.iter().enumerate() {
         customers.renew().await?;
-        tokio::try_join!(customers.order(number, &mut under_way), faults.inject(stack, episode))?;
+        let (wanted, wants) = watch::channel(false);
+        let ordering = async {
+            customers.order(number, &mut under_way).await?;
+            customers.order_while_wanted(wants, &mut under_way).await
+        };
+        tokio::try_join!(ordering, faults.inject(stack, episode, wanted))?;
     }
     if !plan.points.is_empty() {
         let folders = Folders::of_stack(&stack.state.name)?;

@@ -19,7 +19,8 @@ pub(crate) fn counts(index: &Index<'_>) -> Counts {
     let state = |state: &str| run.orders.iter().filter(|order| order.state == state).count();
     let kinds: BTreeSet<&str> = run.faults.iter().map(|fault| fault.kind.as_str()).collect();
     let recovered = |operation: &&Operation<'_>| {
-        let lost = operation.attempts.iter().any(|attempt| !is_definite(attempt.end.map(|(_, what)| what)));
+        let ends = operation.attempts.iter().map(|attempt| attempt.end.map(|(_, what)| what));
+        let lost = ends.take_while(|end| !matches!(end, Some(What::Ok { .. }))).any(|end| !is_definite(end));
         lost && matches!(operation.known(), Known::Done(_))
     };
     Counts {

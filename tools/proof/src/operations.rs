@@ -1,6 +1,6 @@
 //! The history as requests: all attempts at one request together, and what is known of the whole of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     index::Index,
@@ -80,7 +80,7 @@ pub(crate) fn sound(index: &Index<'_>) -> Finding {
     let mut look = Look::new("history", "each attempt was written down before it was sent, and once when it ended");
     let mut open: BTreeMap<(u64, u32), &What> = BTreeMap::new();
     let mut seen: BTreeMap<u64, (u32, &What)> = BTreeMap::new();
-    let mut done: BTreeMap<u64, bool> = BTreeMap::new();
+    let mut done: BTreeSet<u64> = BTreeSet::new();
     let mut last_ms = 0;
     for entry in &index.run.history {
         let name = format!("request {} attempt {}", entry.op, entry.attempt);
@@ -96,8 +96,10 @@ pub(crate) fn sound(index: &Index<'_>) -> Finding {
             look.expect(*first == entry.what, &[&name], || {
                 "asks for something else than the attempt before".to_owned()
             });
-            look.expect(!done.contains_key(&entry.op), &[&name], || {
-                "was sent after an answer that says all".to_owned()
+            // With a key it may be asked as often as one likes.
+            let is_keyed = matches!(&entry.what, What::Invoke { key: Some(_), .. });
+            look.expect(is_keyed || !done.contains(&entry.op), &[&name], || {
+                "was sent after an answer that says all, and has no key".to_owned()
             });
             seen.insert(entry.op, (entry.attempt, first));
             open.insert(attempt, &entry.what);
@@ -105,7 +107,7 @@ pub(crate) fn sound(index: &Index<'_>) -> Finding {
             let invoked = open.remove(&attempt);
             look.expect(invoked.is_some(), &[&name], || "ended without having begun, or twice".to_owned());
             if matches!(entry.what, What::Ok { .. }) {
-                done.insert(entry.op, true);
+                done.insert(entry.op);
             }
             if let (Some(What::Invoke { request, .. }), What::Ok { order, .. }) = (invoked, &entry.what) {
                 let about_an_order = matches!(request, Request::Order { .. } | Request::Cancel { .. });

@@ -1,16 +1,26 @@
 //! The customers of a run: they register, order, change their minds, and ask again until they are told. What an answer means is decided
 //! here once: an answer that was not read whole, or is no clear yes or no, may have been one or not.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use proof::ledger::{Line, OrderAnswer, Request, What};
 use serde_json::{Value, json};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
 
 use super::{
     ledger::Ledger,
-    plan::{CUSTOMERS, NO_PRODUCT, PRODUCTS, Plan, Wish},
+    plan::{CUSTOMERS, NO_PRODUCT, PRODUCTS, Plan, QUIET_PACE, Wish},
 };
 use crate::{
     http::{self, Answer, Method, StatusCode},
@@ -41,6 +51,8 @@ pub(super) struct Customers {
     inventory: Arc<[u16]>,
     users: Arc<[u16]>,
     logged_in: Instant,
+    /// The number of the next order that was not planned.
+    beyond: Arc<AtomicU64>,
 }
 
 fn email(customer: u64) -> String {
@@ -56,6 +68,8 @@ struct Asking<'a> {
     replica: u16,
     /// Asked twice at once, of two replicas.
     impatient: bool,
+    /// Asked once more after a yes, of another replica.
+    doubtful: bool,
     path: String,
     token: Option<&'a str>,
     body: Option<Value>,
@@ -79,6 +93,7 @@ impl Customers {
             inventory: ports("inventory")?,
             users: ports("users")?,
             logged_in: Instant::now(),
+            beyond: Arc::new(AtomicU64::new(plan.orders.into())),
         };
         let mut people = Vec::new();
         for number in 0..CUSTOMERS {
@@ -137,11 +152,32 @@ impl Customers {
         let mut pace = tokio::time::interval(self.plan.pace(episode));
         for number in self.plan.orders_of(episode) {
             pace.tick().await;
-            let this = self.clone();
-            under_way.spawn(async move { this.wish(number).await });
-            while let Some(done) = under_way.try_join_next() {
-                done.context("a customer gave up")??;
-            }
+            self.begin(number, under_way)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on ordering beyond the plan, as long as what is done to the shop waits for something to hit; until nobody can want that any more.
+    pub(super) async fn order_while_wanted(
+        &self,
+        mut wanted: watch::Receiver<bool>,
+        under_way: &mut JoinSet<Result<()>>,
+    ) -> Result<()> {
+        let mut pace = tokio::time::interval(QUIET_PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while wanted.wait_for(|wanted| *wanted).await.is_ok() {
+            pace.tick().await;
+            self.begin(self.beyond.fetch_add(1, Ordering::Relaxed), under_way)?;
+        }
+        Ok(())
+    }
+
+    /// Begins with one order, and sees what came of others.
+    fn begin(&self, number: u64, under_way: &mut JoinSet<Result<()>>) -> Result<()> {
+        let this = self.clone();
+        under_way.spawn(async move { this.wish(number).await });
+        while let Some(done) = under_way.try_join_next() {
+            done.context("a customer gave up")??;
         }
         Ok(())
     }
@@ -155,8 +191,17 @@ impl Customers {
     }
 
     async fn wish(&self, number: u64) -> Result<()> {
-        let Wish { customer, replica, lines, payment_method, cancel_after_ms, registers, restocks, impatient } =
-            self.plan.wish(number);
+        let Wish {
+            customer,
+            replica,
+            lines,
+            payment_method,
+            cancel_after_ms,
+            registers,
+            restocks,
+            impatient,
+            doubtful,
+        } = self.plan.wish(number);
         if registers {
             self.register(&format!("newcomer-{number}@example.test")).await?;
         }
@@ -176,6 +221,7 @@ impl Customers {
                 ports: &self.orders,
                 replica,
                 impatient,
+                doubtful,
                 path: "/orders".to_owned(),
                 token: Some(&person.token),
             })
@@ -189,6 +235,7 @@ impl Customers {
                 ports: &self.orders,
                 replica,
                 impatient: false,
+                doubtful: false,
                 token: Some(&person.token),
                 body: None,
             })
@@ -204,6 +251,7 @@ impl Customers {
             ports: &self.users,
             replica: 0,
             impatient: false,
+            doubtful: false,
             path: "/users".to_owned(),
             token: None,
             body: Some(json!({ "email": email, "name": "Ann Example", "password": PASSWORD })),
@@ -218,6 +266,7 @@ impl Customers {
             ports: &self.inventory,
             replica,
             impatient: false,
+            doubtful: false,
             path: format!("/products/{}/restocks", line.sku),
             token: Some(&self.operator.token),
             body: Some(json!({ "quantity": line.quantity })),
@@ -238,6 +287,9 @@ impl Customers {
                 attempt += 1;
                 self.attempt(&asking, op, attempt).await?
             };
+            if asking.doubtful && matches!(told.what, What::Ok { .. }) {
+                self.attempt(&asking, op, attempt + 1).await?;
+            }
             if told.is_final || attempt >= MAX_ATTEMPTS {
                 return Ok(told.what);
             }

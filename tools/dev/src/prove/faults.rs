@@ -20,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use proof::ledger::{Evidence, Fault, Tapped};
 use rustix::process::Signal;
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -127,8 +128,14 @@ impl Faults {
         }
     }
 
-    /// One episode, until the shop is whole again.
-    pub(super) async fn inject(&mut self, stack: &mut Stack, episode: &Episode) -> Result<()> {
+    /// One episode, until the shop is whole again. Says when it wants orders: some faults end only when they have hit something, and by then
+    /// all that were planned may be placed.
+    pub(super) async fn inject(
+        &mut self,
+        stack: &mut Stack,
+        episode: &Episode,
+        wanted: watch::Sender<bool>,
+    ) -> Result<()> {
         let begin = Instant::now();
         let mut open: Vec<Option<(u64, Open)>> = episode.faults.iter().map(|_| None).collect();
         let mut over = Vec::new();
@@ -147,7 +154,9 @@ impl Faults {
             match slot.take() {
                 Some((start_ms, fault)) => {
                     let poisons = fault.poisons.clone();
+                    wanted.send_replace(true);
                     let evidence = end(world, planned, fault).await.with_context(|| format!("{doing}: its end"))?;
+                    wanted.send_replace(false);
                     over.push((planned, start_ms, evidence, poisons));
                 }
                 None => {
@@ -194,10 +203,10 @@ fn in_time(episode: &Episode) -> Vec<Due> {
     all
 }
 
-/// Its end waits for a mail or an event that it hits, or for a process that comes to a point.
+/// Its end waits for a mail, an event or a transaction that it hits, or for a process that comes to a point.
 fn bites_at_work(kind: Kind) -> bool {
-    use Kind::{FullQueue, MailDeferred, MailHangs, MailRefused, MailReplyLost, Point};
-    matches!(kind, MailReplyLost | MailDeferred | MailRefused | MailHangs | FullQueue | Point)
+    use Kind::{Deadlocks, FullQueue, MailDeferred, MailHangs, MailRefused, MailReplyLost, Point};
+    matches!(kind, MailReplyLost | MailDeferred | MailRefused | MailHangs | FullQueue | Point | Deadlocks)
 }
 
 async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {

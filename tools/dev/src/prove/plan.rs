@@ -35,8 +35,8 @@ pub(super) const NO_PRODUCT: &str = "PROVE-NONE";
 const ENOUGH_ORDERS: u32 = 20_000;
 /// Less than a customer's order in ten, as long as the machine is not slower than that.
 const CONFIRMED_AMONG_POINTS: u64 = 100;
-/// From one order of a run without faults to the next.
-const QUIET_PACE: Duration = Duration::from_millis(200);
+/// From one order of a run without faults to the next, and of those that were not planned.
+pub(super) const QUIET_PACE: Duration = Duration::from_millis(200);
 /// More than this is a question of speed, which is not what is asked here.
 const SHORTEST_PACE: Duration = Duration::from_millis(40);
 
@@ -92,6 +92,8 @@ pub(super) struct Wish {
     pub(super) restocks: Option<Line>,
     /// They ask twice at once.
     pub(super) impatient: bool,
+    /// They ask once more when they were told, as if they had not heard it.
+    pub(super) doubtful: bool,
 }
 
 impl Plan {
@@ -188,6 +190,7 @@ impl Plan {
         });
         let impatient = random.percent(6);
         let payment_method = if random.percent(mix.slow_percent) { "pm_slow" } else { payment_method };
+        let doubtful = random.percent(10);
         Wish {
             customer: usize::try_from(customer).unwrap_or(0),
             replica: u16::try_from(replica).unwrap_or(0),
@@ -197,6 +200,7 @@ impl Plan {
             registers,
             restocks,
             impatient,
+            doubtful,
         }
     }
 }

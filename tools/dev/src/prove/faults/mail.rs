@@ -16,8 +16,8 @@ use crate::{
     stack::Stack,
 };
 
-/// Until a mail comes that can be hit; every order that ends is one.
-const BITES_WITHIN: Duration = Duration::from_secs(30);
+/// Until a mail comes that can be hit; every order that ends is one. Who lost the broker a moment ago takes half a minute to hear of it.
+const BITES_WITHIN: Duration = Duration::from_secs(60);
 /// More mails than come within any fault.
 const EVERY: usize = 100_000;
 

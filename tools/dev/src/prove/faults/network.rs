@@ -13,8 +13,8 @@ use crate::{
     stack::Stack,
 };
 
-/// Until something passes that can be hit; the customers are at it all the time.
-const BITES_WITHIN: Duration = Duration::from_secs(30);
+/// Until something passes that can be hit; who lost the broker a moment ago takes half a minute to have work again.
+const BITES_WITHIN: Duration = Duration::from_secs(60);
 
 /// What was done, and to what.
 struct Done<'a> {

@@ -49,6 +49,8 @@ enum Disturbance {
     Nothing,
     /// A message that cannot be read.
     Poison,
+    /// No fault: there is time for others to do once more what one of them has done.
+    SlowRecords,
     RefusedCommits,
     LateCommits,
     KilledCommits,
@@ -80,8 +82,14 @@ pub(super) const CALM: Drill = Drill {
     ..USUAL
 };
 
-pub(super) const TWINS: Drill =
-    Drill { name: "twins", what: "two processes of each service, and nothing else", replicas: 2, ..USUAL };
+pub(super) const TWINS: Drill = Drill {
+    name: "twins",
+    what: "two processes of each service, and databases that take their time to write down what was done",
+    replicas: 2,
+    rest_seconds: 30,
+    disturbance: Disturbance::SlowRecords,
+    ..USUAL
+};
 
 pub(super) const REFUSED_COMMITS: Drill = Drill {
     name: "refused commits",
@@ -166,7 +174,7 @@ pub(super) const SILENT_MAILBOX: Drill = Drill {
 impl Drill {
     /// What the run is to be.
     pub(super) fn plan(&self) -> Plan {
-        let quiet = matches!(self.disturbance, Disturbance::Nothing | Disturbance::Poison);
+        let quiet = matches!(self.disturbance, Disturbance::Nothing | Disturbance::Poison | Disturbance::SlowRecords);
         let poisons = if self.disturbance == Disturbance::Poison { vec![means::POISON.to_owned()] } else { Vec::new() };
         Plan {
             seed: SEED,
@@ -200,6 +208,7 @@ impl Drill {
         match self.disturbance {
             Disturbance::LostBinding => means::unbind(stack).await,
             Disturbance::Poison => means::poison(stack).await,
+            Disturbance::SlowRecords => means::slow_records(stack).await,
             _ => Ok(()),
         }
     }
@@ -208,7 +217,7 @@ impl Drill {
     pub(super) async fn disturb(&self, stack: &mut Stack, ledger: &Ledger) -> Result<()> {
         let mut bites = Bites::new(ledger);
         match self.disturbance {
-            Disturbance::Nothing | Disturbance::Poison => {}
+            Disturbance::Nothing | Disturbance::Poison | Disturbance::SlowRecords => {}
             Disturbance::RefusedCommits => {
                 sleep(Duration::from_millis(300)).await;
                 let began = bites.begin();

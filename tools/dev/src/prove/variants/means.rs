@@ -15,6 +15,7 @@ use crate::{
         ledger::Ledger,
         witness::{self, TAP},
     },
+    services::SERVICES,
     stack::Stack,
 };
 
@@ -125,6 +126,18 @@ pub(super) async fn let_go(stack: &Stack) -> Result<Evidence> {
         count += stack.run_sql(service, &script).await?.trim().parse::<u64>().context("a number of commits")?;
     }
     Ok(Evidence { count, text: format!("{count} commits") })
+}
+
+/// From the broker's or the mail server's yes to its record there is time: the rows of what was done are not locked yet, and still there.
+pub(super) async fn slow_records(stack: &Stack) -> Result<()> {
+    for service in SERVICES {
+        let script = "create function drill() returns trigger language plpgsql as
+                 $$ begin perform pg_sleep(0.4); return null; end $$;
+             create trigger drill before delete on messaging.outbox for each statement execute function drill();
+             create trigger drill before delete on messaging.job for each statement execute function drill();";
+        stack.run_sql(service.name, script).await?;
+    }
+    Ok(())
 }
 
 /// Every connection to the broker is closed by the broker.
