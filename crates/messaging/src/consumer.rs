@@ -39,7 +39,7 @@ const ALERT_AFTER: u32 = 10;
 /// How a consumer works. The defaults suit production.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumerOptions {
-    /// How many deliveries may be in hand.
+    /// How many deliveries may be in hand: twice what all lanes take at once, so that the next batch is there when one is committed.
     pub prefetch: u16,
     /// How many messages one transaction takes at most; 1 for handlers that lock contended rows.
     pub batch: usize,
@@ -56,7 +56,7 @@ pub struct ConsumerOptions {
 impl Default for ConsumerOptions {
     fn default() -> Self {
         Self {
-            prefetch: 256,
+            prefetch: 512,
             batch: 64,
             lanes: 4,
             handler_deadline: Duration::from_secs(30),

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{limit::relay::QUEUE, load, ours::thing, queue, scene::Scene};
 
 /// As many in hand, and as many transactions at once, as a consumer of ours has.
-const PREFETCH: u16 = 256;
+const PREFETCH: u16 = 512;
 const WORKERS: u32 = 4;
 
 /// Takes what is in the queue; effects per second.

@@ -22,7 +22,7 @@ use super::{Outgoing, Shop};
 use crate::queue;
 
 /// As a consumer of ours has.
-const PREFETCH: u16 = 256;
+const PREFETCH: u16 = 512;
 const WORKERS: usize = 4;
 /// Messages that are confirmed and deleted together, at most.
 const WINDOW: usize = 1_000;
