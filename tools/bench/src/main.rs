@@ -92,7 +92,7 @@ async fn run(plan: &Plan) -> Result<bool> {
     fs::create_dir_all(&plan.out).with_context(|| format!("cannot make {}", plan.out.display()))?;
     scene::describe_engines(&plan.out).await?;
     let mut right = true;
-    for scenario in SCENARIOS.iter().filter(|scenario| scenario.is_wanted(&plan.scenarios)) {
+    for scenario in SCENARIOS.iter().filter(|scenario| scenario.is_wanted(&plan.scenarios, plan.quick)) {
         say(&format!("{}: {}", scenario.name, scenario.says));
         let begin = Instant::now();
         let mut measurement = (scenario.measure)(plan).await.with_context(|| format!("measuring {}", scenario.name))?;

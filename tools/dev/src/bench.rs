@@ -20,7 +20,7 @@ use std::{fs, path::Path, time::Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use measure::{Machine, Measurement, Report, Scenario, report};
+use measure::{Machine, Measurement, Report, Scenario, When, report};
 use tokio::process::Command;
 
 use crate::{
@@ -36,9 +36,9 @@ const QUICK_ROUNDS: u16 = 2;
 /// What is asked for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
-    /// What: relay, commit, consume, latency, hot-key, recovery, mail, saga, orders, memory; growth, peers, telemetry and overload only if they are named.
+    /// What: relay, commit, consume, latency, hot-key, recovery, mail, saga, orders, memory, peers; growth, telemetry and overload only if they are named.
     what: Vec<String>,
-    /// Smaller and fewer, in a few minutes, and without what needs the whole shop unless it is named: to see whether something has changed much.
+    /// Smaller and fewer, in a few minutes, and without what needs the whole shop or is to be installed unless it is named: to see whether something has changed much.
     #[arg(long)]
     quick: bool,
     /// How often each of two sides is measured, in turn.
@@ -69,41 +69,39 @@ const SCENARIOS: &[Scenario<BenchArgs, anyhow::Error>] = &[
     Scenario {
         name: "saga",
         says: "orders to their confirmation, beside the same statements and messages alone",
-        usual: true,
+        when: When::NotQuick,
         measure: |args| Box::pin(saga::measure(args)),
     },
     Scenario {
         name: "orders",
         says: "POST /orders when more come than can be taken, beside the statements of one by pgbench",
-        usual: true,
+        when: When::NotQuick,
         measure: |args| Box::pin(orders::measure(args)),
     },
     Scenario {
         name: "memory",
         says: "memory of each service, idle and at most, and its start, beside what is allowed",
-        usual: true,
+        when: When::NotQuick,
         measure: |args| Box::pin(memory::measure(args)),
     },
     Scenario {
         name: "telemetry",
         says: "the whole shop with traces, beside without; and with a silent collector",
         // Builds and starts all services.
-        usual: false,
+        when: When::Named,
         measure: |args| Box::pin(telemetry::measure(args)),
     },
     Scenario {
         name: "overload",
         says: "orders at up to ten times of what can be taken, beside the peak; with limits and without",
-        usual: false,
+        when: When::Named,
         measure: |args| Box::pin(overload::measure(args)),
     },
 ];
 
 /// Measures what is named, or what is usual. Whether everything was right; an aim that is missed is said, and no failure.
 pub(crate) async fn run(args: BenchArgs) -> Result<bool> {
-    let is_wanted =
-        |scenario: &&Scenario<_, _>| scenario.is_wanted(&args.what) && !(args.quick && args.what.is_empty());
-    let of_shop: Vec<_> = SCENARIOS.iter().filter(is_wanted).collect();
+    let of_shop: Vec<_> = SCENARIOS.iter().filter(|scenario| scenario.is_wanted(&args.what, args.quick)).collect();
     if cfg!(debug_assertions) && !args.unoptimized && !of_shop.is_empty() {
         // Whoever sends the orders shares the processors with those who take them.
         return binaries::run_again(args.profile()).await;

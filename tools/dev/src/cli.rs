@@ -11,7 +11,7 @@ use crate::{
     engines::Given,
     prepare,
     prove::{self, ProveArgs},
-    stack, test,
+    stack, test, workspace,
 };
 
 #[derive(Parser)]
@@ -174,6 +174,9 @@ pub fn main() -> ExitCode {
 
 /// `Ok(false)` is a "no" that has already been explained: a test that failed, a check that found something.
 async fn run(command: Command) -> anyhow::Result<bool> {
+    if !matches!(command, Command::Down(_) | Command::Status(_) | Command::Backend(_)) {
+        workspace::say_if_room_is_scarce()?;
+    }
     match command {
         Command::Up(args) => {
             let mut options = stack::Options::named(&args.stack.name);

@@ -10,8 +10,15 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::console;
+
 /// The system user that owns and runs the private engines when `cargo dev` is run by root: PostgreSQL refuses to run as root.
 const ACCOUNT: &str = "postrider-dev";
+
+/// Bytes that a build of everything and its tests may take.
+const ROOM_TO_BUILD: u64 = 12_000_000_000;
+/// Bytes that engines, logs and what is built anew may take.
+const ROOM_TO_RUN: u64 = 3_000_000_000;
 
 /// The checkout that the current folder is in.
 pub(crate) fn root() -> Result<PathBuf> {
@@ -25,6 +32,21 @@ pub(crate) fn root() -> Result<PathBuf> {
 /// The folder of everything that belongs to one stack; not in the repository.
 pub(crate) fn stack_folder(root: &Path, name: &str) -> PathBuf {
     root.join(".dev").join(name)
+}
+
+/// Says so when the disk of the checkout has less room than what follows may take: a full disk shows itself in the strangest ways.
+pub(crate) fn say_if_room_is_scarce() -> Result<()> {
+    let root = root()?;
+    let disk = rustix::fs::statvfs(&root).with_context(|| format!("cannot look at the disk of {}", root.display()))?;
+    let left = disk.f_bavail * disk.f_frsize;
+    let wanted = if root.join("target/debug").exists() { ROOM_TO_RUN } else { ROOM_TO_BUILD };
+    if left < wanted {
+        let [left, wanted] = [left, wanted].map(|bytes| bytes as f64 / 1e9);
+        let text =
+            format!("{left:.1} GB left, and up to {wanted:.0} GB may be needed; `cargo clean` frees what was built");
+        console::row("DISK", text);
+    }
+    Ok(())
 }
 
 /// A user other than root.
