@@ -143,16 +143,19 @@ impl Pending {
 /// # Errors
 /// When the database fails.
 pub async fn forget_expired(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "delete from idempotency.answers where (owner, key) in
-            (select owner, key from idempotency.answers
-             where answered_at < now() - make_interval(secs => $1) limit $2)",
-    )
-    .bind(RETENTION.as_secs_f64())
-    .bind(BATCH)
-    .execute(pool)
-    .await
-    .map(drop)
+    let batch = async || {
+        sqlx::query(
+            "delete from idempotency.answers where (owner, key) in
+                (select owner, key from idempotency.answers
+                 where answered_at < now() - make_interval(secs => $1) limit $2)",
+        )
+        .bind(RETENTION.as_secs_f64())
+        .bind(BATCH)
+        .execute(pool)
+        .await
+    };
+    while batch().await?.rows_affected() > 0 {}
+    Ok(())
 }
 
 impl From<Error> for Problem {

@@ -35,7 +35,10 @@ const SESSION: [(&str, &str); 5] = [
 /// another machine perhaps, says nothing: whoever waits for it waits for ever, because nothing is on its way that TCP would miss.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A connection that has been idle is asked whether it is there, and answers at once or never.
+/// How long a connection of a pool is waited for.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that has been idle, or comes back, is asked whether it is there, and answers at once or never.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
 
 /// When an answer was last waited for in vain, or a transaction could not begin. Connections that are older go with the one that it was: they lead to the
@@ -55,7 +58,7 @@ pub fn connect_lazy(url: &str, name: &str, max_connections: u32) -> Result<PgPoo
         PgConnectOptions::from_str(url)?.application_name(name).options(SESSION).log_statements(LevelFilter::Trace);
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
-        .acquire_timeout(Duration::from_secs(5))
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         // sqlx would ask each connection before each use whether it is there, which is a round trip for each transaction.
         .test_before_acquire(false)
         .before_acquire(|conn, meta| {
@@ -76,9 +79,33 @@ pub fn connect_lazy(url: &str, name: &str, max_connections: u32) -> Result<PgPoo
                 Ok(true)
             })
         })
-        // sqlx asks each connection that comes back whether it is there, without an end.
-        .after_release(|_, meta| Box::pin(async move { Ok(!is_doubtful(meta.age)) }))
+        // sqlx asks each connection that comes back whether it is there, without an end: from one that leads nowhere it would wait until TCP gives
+        // up, a quarter of an hour, and its place in the pool would be taken for so long. So it is asked here before, with an end.
+        .after_release(|conn, meta| {
+            Box::pin(async move {
+                if is_doubtful(meta.age) {
+                    return Ok(false);
+                }
+                if without("answer-deadline") {
+                    return Ok(true);
+                }
+                match timeout(PING_DEADLINE, conn.ping()).await {
+                    Ok(answer) => answer.map(|()| true),
+                    Err(_) => {
+                        doubt(PING_DEADLINE);
+                        Ok(false)
+                    }
+                }
+            })
+        })
         .connect_lazy_with(options))
+}
+
+/// A pool of one connection to the same database, for what keeps it. The pool itself must not be short of it: an ear that leads nowhere cannot be
+/// given back, because whoever drops it waits for an answer.
+pub(crate) fn beside(pool: &PgPool) -> PgPool {
+    let options = PgConnectOptions::clone(&pool.connect_options());
+    PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options)
 }
 
 /// Waits for the database, but no longer than `deadline` ([`ANSWER_DEADLINE`] where nothing else is known). Whatever was asked may have been

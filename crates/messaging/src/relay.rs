@@ -39,7 +39,7 @@ pub struct RelayOptions {
     pub confirm_deadline: Duration,
     /// How often the outbox is looked at when nothing rings. Wake-ups are a hint; this is the truth.
     pub poll: Duration,
-    /// Hears of other processes' commits by LISTEN. Not through a transaction-mode pooler, which does not pass it on.
+    /// Hears of other processes' commits by LISTEN, on a connection of its own beside the pool. Not through a transaction-mode pooler, which does not pass it on.
     pub listen: bool,
 }
 

@@ -25,12 +25,17 @@ pub(crate) async fn get(client: &Client, url: &str) -> reqwest::Result<Response>
     answer
 }
 
-/// User, password and query are left out: they may be secret.
-fn span(url: &Url) -> Span {
+/// Without user, password and query: they may be secret.
+pub(crate) fn without_secrets(url: &Url) -> Url {
     let mut shown = url.clone();
     shown.set_query(None);
     // Fails only for a URL that has no user.
     let _without_user: Result<(), ()> = shown.set_username("").and_then(|()| shown.set_password(None));
+    shown
+}
+
+fn span(url: &Url) -> Span {
+    let shown = without_secrets(url);
     tracing::info_span!(
         "GET",
         otel.kind = "client",

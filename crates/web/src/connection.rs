@@ -43,6 +43,11 @@ impl Connections {
         let Some(socket) = socket.downcast_ref::<actix_web::rt::net::TcpStream>() else {
             return;
         };
+        // The HTTP implementation waits for ever for a client that does not read. The system counts from the last byte that was taken.
+        let unread = u32::try_from(options.unread_timeout.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(socket, unread) {
+            tracing::debug!(%error, "a connection has no timeout for what its client does not read");
+        }
         // Without a file descriptor left the connection is served, only unwatched; the accept loop meets the limit itself.
         let Ok(handle) = socket.as_fd().try_clone_to_owned() else {
             return;

@@ -37,6 +37,10 @@ pub struct HttpOptions {
     #[arg(long = "keep-alive-seconds", env = "HTTP_KEEP_ALIVE_SECONDS", value_name = "SECONDS", value_parser = seconds, default_value = "30")]
     pub keep_alive: Duration,
 
+    /// Time that a client may take nothing of what is sent to it; then the connection is closed
+    #[arg(long = "unread-timeout-seconds", env = "HTTP_UNREAD_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = seconds, default_value = "30")]
+    pub unread_timeout: Duration,
+
     /// Open connections, at most (each takes two file descriptors); further ones wait to be accepted
     #[arg(long, env = "HTTP_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = defaults::MAX_CONNECTIONS)]
     pub max_connections: usize,
@@ -87,6 +91,7 @@ impl HttpOptions {
             body_timeout: Duration::from_secs(30),
             min_body_bytes_per_second: defaults::MIN_BODY_BYTES_PER_SECOND,
             keep_alive: Duration::from_secs(30),
+            unread_timeout: Duration::from_secs(30),
             max_connections: defaults::MAX_CONNECTIONS,
             route_places: None,
             route_waiting: defaults::ROUTE_WAITING,

@@ -9,9 +9,11 @@ use actix_web::{
     http::header::{self, HeaderName, HeaderValue},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
 
-use crate::{Problem, Query};
+use crate::{Moment, Problem, Query};
 
 const DEFAULT_LIMIT: u16 = 20;
 const MAX_LIMIT: u16 = 100;
@@ -72,6 +74,27 @@ impl FromRequest for Page {
     }
 }
 
+/// Where a page of a list by time ends: the time and the id of its last item.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Place(Moment, Uuid);
+
+impl Place {
+    /// Of the last item.
+    ///
+    /// # Errors
+    /// When no client could send that time back.
+    pub fn of(at: DateTime<Utc>, id: Uuid) -> Result<Self, Problem> {
+        let at = Moment::try_from(at).map_err(|error| Problem::internal(&std::io::Error::other(error)))?;
+        Ok(Self(at, id))
+    }
+
+    /// The time and the id.
+    #[must_use]
+    pub fn key(self) -> (DateTime<Utc>, Uuid) {
+        (self.0.utc(), self.1)
+    }
+}
+
 /// The header that leads to the next page: this request again, from `cursor` on. Leave it out on the last page.
 ///
 /// # Errors
@@ -116,6 +139,9 @@ mod tests {
         for query in ["limit=0", "limit=101", "limit=-1", "limit=many"] {
             assert_eq!(page(query).unwrap_err().status(), 400, "{query}");
         }
+        let too_early = BASE64_URL_SAFE_NO_PAD.encode(format!("[\"-100000-01-01T00:00:00Z\",\"{}\"]", Uuid::nil()));
+        let page_after = page(&format!("after={too_early}")).unwrap();
+        assert_eq!(page_after.after::<Place>().unwrap_err().status(), 400);
         for cursor in ["!", "bm90IGpzb24", ""] {
             let page = page(&format!("after={cursor}")).unwrap();
             assert_eq!(page.after::<u8>().unwrap_err().status(), 400, "{cursor}");

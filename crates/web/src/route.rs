@@ -104,13 +104,17 @@ fn product(user_agent: &str) -> Option<String> {
     (!name.is_empty() && name.chars().all(token)).then_some(name)
 }
 
+/// More than this in a path that is no route of ours could be a token that was sent to the wrong place, and still works.
+const LONGEST_UNKNOWN_SEGMENT: usize = 24;
+
 /// Nor is what looks like an address, wherever it stands: only ids and the like belong into a path.
 fn without_secrets(path: &str, pattern: Option<&str>) -> String {
     let mut patterns = pattern.unwrap_or_default().split('/');
     let segments = path.split('/').map(|segment| {
         let parameter = patterns.next().and_then(|pattern| pattern.strip_prefix('{')).unwrap_or_default();
         let name = parameter.split(['}', ':']).next().unwrap_or_default();
-        let secret = SECRET_PARAMETERS.contains(&name) || segment.contains(['@', '%']);
+        let unknown = pattern.is_none() && segment.len() > LONGEST_UNKNOWN_SEGMENT;
+        let secret = unknown || SECRET_PARAMETERS.contains(&name) || segment.contains(['@', '%']);
         if secret { "REDACTED" } else { segment }
     });
     segments.collect::<Vec<_>>().join("/")
@@ -126,6 +130,9 @@ mod tests {
         assert_eq!(without_secrets("/password-resets/s3cr3t", pattern), "/password-resets/REDACTED");
         let pattern = Some("/a/{token:[a-z]+}/b/{id}");
         assert_eq!(without_secrets("/a/s3cr3t/b/7", pattern), "/a/REDACTED/b/7");
+        // With a slash too many it is no route, and the token works all the same.
+        let path = format!("/password-resets/{}/", "s3cr3t".repeat(7));
+        assert_eq!(without_secrets(&path, None), "/password-resets/REDACTED/");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use web::{
     Page, Path, ProblemBody, Query,
     auth::{Identity, Operator, Role, Verifier},
     etag,
+    page::Place,
 };
 
 use crate::{
@@ -143,10 +144,6 @@ struct Wanted {
     _after: Option<IgnoredAny>,
 }
 
-/// Where a page ends: the sort key of its last item.
-#[derive(Serialize, Deserialize)]
-struct Cursor(DateTime<Utc>, Uuid);
-
 /// Lists notifications, newest first: customers their own, operators everybody's.
 #[utoipa::path(
     get, path = "/notifications", tag = "notifications", params(Wanted, Page), security(("bearer" = [])),
@@ -165,18 +162,17 @@ async fn list(
     request: HttpRequest,
     outbox: Data<Outbox>,
 ) -> Result<HttpResponse, Error> {
-    let after: Option<Cursor> = page.after()?;
+    let after = page.after::<Place>()?.map(Place::key);
     let filter =
         Filter { reader: reader(identity), user_id: wanted.user_id, state: wanted.state, template: wanted.template };
     let mut db = outbox.pool().acquire().await?;
-    let after = after.map(|Cursor(created_at, id)| (created_at, id));
     let mut found = filter.page(&mut db, after, page.limit() + 1).await?;
     let mut response = HttpResponse::Ok();
     response.insert_header((CACHE_CONTROL, "private, no-cache"));
     if found.len() > usize::try_from(page.limit()).unwrap_or(usize::MAX) {
         found.pop();
         if let Some(last) = found.last() {
-            response.insert_header(web::page::next_link(&request, &Cursor(last.created_at, last.id))?);
+            response.insert_header(web::page::next_link(&request, &Place::of(last.created_at, last.id)?)?);
         }
     }
     Ok(response.json(found.into_iter().map(NotificationView::from).collect::<Vec<_>>()))

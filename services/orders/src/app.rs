@@ -27,7 +27,7 @@ const MEASURE_PERIOD: Duration = Duration::from_secs(5);
 pub async fn build(config: Config) -> anyhow::Result<Process> {
     metrics::describe();
     let mut process = Process::new(NAME, &config.process)?.migrations(sqlx::migrate!()).idempotency()?;
-    let watch = Watch::new(config.streams.max_streams.into());
+    let watch = Watch::new(config.streams.max_streams.into(), config.streams.max_streams_per_customer);
     let progress = Progress::new(deadlines(&config), watch.clone());
 
     let connections = &config.process.connections;
@@ -65,7 +65,7 @@ pub async fn build(config: Config) -> anyhow::Result<Process> {
 /// Only if the placeholder for the database cannot be made.
 pub async fn topology() -> anyhow::Result<Service> {
     let never = Deadlines { placed: TimeDelta::MAX, reserved: TimeDelta::MAX, paid: TimeDelta::MAX };
-    let progress = Progress::new(never, Watch::new(0));
+    let progress = Progress::new(never, Watch::new(0, 0));
     process::topology(NAME, |broker, outbox| events::consumer(broker, outbox, &progress)).await
 }
 

@@ -50,6 +50,10 @@ pub struct StreamOptions {
     #[arg(long, env, default_value = "1000", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_streams: u16,
 
+    /// How many of these one customer may have open
+    #[arg(long, env, default_value = "20", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_streams_per_customer: u16,
+
     /// How long a stream is open at most, in seconds; the client connects again
     #[arg(long, env, default_value = "900", value_parser = seconds)]
     pub stream_seconds: Duration,

@@ -37,6 +37,9 @@ pub(crate) enum Error {
     /// Every stream of this process is taken.
     #[error("too many streams")]
     TooManyStreams,
+    /// The caller has as many streams open as one may.
+    #[error("the caller has too many streams open")]
+    TooManyOwnStreams,
     /// Our database failed.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
@@ -83,6 +86,9 @@ impl From<&Error> for Problem {
             Error::TooManyStreams => {
                 Self::unavailable(RETRY_AFTER, "Too many streams are open; come back in a moment, or ask for the timeline now and then.")
             }
+            Error::TooManyOwnStreams => {
+                Self::too_many_requests(RETRY_AFTER, "You have too many streams open on this process; close one, or ask for the timeline now and then.")
+            }
             Error::Database(error) if is_unreachable(error) => {
                 tracing::warn!(%error, "the database does not answer");
                 Self::unavailable(RETRY_AFTER, "The database does not answer at the moment; repeat the request in a few seconds.")
@@ -110,6 +116,7 @@ impl ResponseError for Error {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Final(..) => StatusCode::CONFLICT,
             Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyOwnStreams => StatusCode::TOO_MANY_REQUESTS,
             Self::Database(error) if is_unreachable(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Publish(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Request(problem) => problem.status(),

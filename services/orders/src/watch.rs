@@ -9,13 +9,10 @@ use std::{
 };
 
 use sqlx::PgPool;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::sleep,
-};
+use tokio::{sync::watch, time::sleep};
 use uuid::Uuid;
 
-use crate::metrics;
+use crate::{error::Error, metrics};
 
 /// How often changes that other processes made are looked for.
 pub(crate) const POLL: Duration = Duration::from_millis(250);
@@ -27,7 +24,14 @@ const LOOKS: u32 = 25;
 #[derive(Clone)]
 pub(crate) struct Watch {
     watched: Arc<Mutex<HashMap<Uuid, Watched>>>,
-    seats: Arc<Semaphore>,
+    seats: Arc<Seats>,
+}
+
+/// Of the streams that are open, how many each customer has.
+struct Seats {
+    all: usize,
+    each: u16,
+    taken: Mutex<HashMap<Uuid, u16>>,
 }
 
 struct Watched {
@@ -53,19 +57,33 @@ pub(crate) struct Watcher {
 }
 
 /// One of the streams that a process may have open. Dropping it gives it back.
-pub(crate) struct Seat(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct Seat {
+    customer: Uuid,
+    seats: Arc<Seats>,
+}
 
 impl Watch {
-    /// With room for this many streams.
-    pub(crate) fn new(seats: usize) -> Self {
-        Self { watched: Arc::default(), seats: Arc::new(Semaphore::new(seats)) }
+    /// With room for this many streams, and for this many of one customer.
+    pub(crate) fn new(all: usize, each: u16) -> Self {
+        Self { watched: Arc::default(), seats: Arc::new(Seats { all, each, taken: Mutex::default() }) }
     }
 
-    /// A seat, if there is one left.
-    pub(crate) fn seat(&self) -> Option<Seat> {
-        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
+    /// A seat.
+    ///
+    /// # Errors
+    /// When the customer has too many, or none is left.
+    pub(crate) fn seat(&self, customer: Uuid) -> Result<Seat, Error> {
+        let mut taken = self.seats.taken();
+        if taken.values().map(|count| usize::from(*count)).sum::<usize>() >= self.seats.all {
+            return Err(Error::TooManyStreams);
+        }
+        let own = taken.entry(customer).or_default();
+        if *own >= self.seats.each {
+            return Err(Error::TooManyOwnStreams);
+        }
+        *own += 1;
         metrics::streams(1.0);
-        Some(Seat(seat))
+        Ok(Seat { customer, seats: Arc::clone(&self.seats) })
     }
 
     /// Looks at an order from now on: what changes after this call rings.
@@ -135,8 +153,21 @@ impl Drop for Watcher {
     }
 }
 
+impl Seats {
+    fn taken(&self) -> MutexGuard<'_, HashMap<Uuid, u16>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
+        let mut taken = self.seats.taken();
+        if let Some(own) = taken.get_mut(&self.customer) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.customer);
+            }
+        }
         metrics::streams(-1.0);
     }
 }
@@ -147,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bell_rings_for_every_watcher_and_for_nobody_else() {
-        let watch = Watch::new(1);
+        let watch = Watch::new(1, 1);
         let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
         let (mut first, mut second, mut third) = (watch.watch(one), watch.watch(one), watch.watch(other));
         watch.ring(one);
@@ -162,10 +193,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_seat_is_free_again_when_it_is_given_back() {
-        let watch = Watch::new(1);
-        let seat = watch.seat();
-        assert!(seat.is_some() && watch.seat().is_none());
+        let watch = Watch::new(1, 1);
+        let (ada, eve) = (Uuid::now_v7(), Uuid::now_v7());
+        let seat = watch.seat(ada);
+        assert!(seat.is_ok() && matches!(watch.seat(eve), Err(Error::TooManyStreams)));
         drop(seat);
-        assert!(watch.seat().is_some());
+        assert!(watch.seat(eve).is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_customer_cannot_take_every_seat() {
+        let watch = Watch::new(3, 2);
+        let (ada, eve) = (Uuid::now_v7(), Uuid::now_v7());
+        let seats = [watch.seat(ada), watch.seat(ada)];
+        assert!(seats.iter().all(Result::is_ok) && matches!(watch.seat(ada), Err(Error::TooManyOwnStreams)));
+        assert!(watch.seat(eve).is_ok());
+        drop(seats);
+        assert!(watch.seat(ada).is_ok() && watch.seats.taken().is_empty());
     }
 }

@@ -11,7 +11,7 @@ use crate::signing_key::{KeyError, SigningKeys};
 
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Rows that one statement deletes at most, so that none runs for long; what is left is for the next time.
+/// Rows that one statement deletes at most, so that none runs for long.
 const BATCH: i64 = 10_000;
 
 /// Runs until it is stopped. What fails is tried again a minute later.
@@ -32,38 +32,61 @@ pub async fn once(pool: &PgPool, keys: &SigningKeys) -> Result<(), KeyError> {
     Ok(())
 }
 
+/// Each statement again until there is no more of it. Each says twice what has ended: a row may be renewed while its lock is waited for, and
+/// then only what stands outside of the subquery is looked at again.
 async fn forget(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query!(
+    while sqlx::query!(
         "delete from mails where (address, kind) in
-            (select address, kind from mails where requested_at < now() - interval '1 minute' limit $1)",
+            (select address, kind from mails where requested_at < now() - interval '1 minute' limit $1)
+            and requested_at < now() - interval '1 minute'",
         BATCH
     )
     .execute(pool)
-    .await?;
+    .await?
+    .rows_affected()
+        > 0
+    {}
     // For a month, an old link says that it has expired; after that it is unknown.
-    sqlx::query!(
+    while sqlx::query!(
         "delete from one_time_tokens where token_hash in
             (select token_hash from one_time_tokens where expires_at < now() - interval '30 days' limit $1)",
         BATCH
     )
     .execute(pool)
-    .await?;
-    sqlx::query!("delete from sessions where id in (select id from sessions where expires_at < now() limit $1)", BATCH)
-        .execute(pool)
-        .await?;
+    .await?
+    .rows_affected()
+        > 0
+    {}
+    while sqlx::query!(
+        "delete from sessions where id in (select id from sessions where expires_at < now() limit $1) and expires_at < now()",
+        BATCH
+    )
+    .execute(pool)
+    .await?
+    .rows_affected()
+        > 0
+    {}
     // The current token lives as long as its session; these are the ones that it replaced.
-    sqlx::query!(
-        "delete from refresh_tokens where token_hash in (select token_hash from refresh_tokens where expires_at < now() limit $1)",
+    while sqlx::query!(
+        "delete from refresh_tokens where token_hash in (select token_hash from refresh_tokens where expires_at < now() limit $1)
+            and expires_at < now()",
         BATCH
     )
     .execute(pool)
-    .await?;
-    sqlx::query!(
-        "delete from throttles where (scope, subject) in (select scope, subject from throttles where expires_at < now() limit $1)",
+    .await?
+    .rows_affected()
+        > 0
+    {}
+    while sqlx::query!(
+        "delete from throttles where (scope, subject) in (select scope, subject from throttles where expires_at < now() limit $1)
+            and expires_at < now()",
         BATCH
     )
     .execute(pool)
-    .await?;
+    .await?
+    .rows_affected()
+        > 0
+    {}
     sqlx::query!("delete from signing_keys where not_after < now() - interval '30 days'").execute(pool).await?;
     Ok(())
 }

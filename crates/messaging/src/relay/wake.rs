@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{Error, relay::Relay, retry::RECONNECT};
+use crate::{Error, pool, relay::Relay, retry::RECONNECT};
 
 const CHANNEL: &str = "messaging_outbox";
 const DEBOUNCE: Duration = Duration::from_millis(5);
@@ -58,7 +58,7 @@ impl Relay {
     }
 
     async fn hear(&self) -> Result<(), sqlx::Error> {
-        let mut listener = self.outbox.answered(PgListener::connect_with(&self.outbox.pool)).await?;
+        let mut listener = self.outbox.answered(PgListener::connect_with(&pool::beside(&self.outbox.pool))).await?;
         self.outbox.answered(listener.listen(CHANNEL)).await?;
         let wake = &self.outbox.shared.wake;
         loop {

@@ -180,10 +180,7 @@ async fn a_database_that_goes_away_loses_nothing_and_spends_no_attempts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_vanishes_without_a_word_is_connected_to_anew() {
     let stage = stage().await;
-    let (user, place) = stage.database.url.rsplit_once('@').unwrap();
-    let (engine, name) = place.split_once('/').unwrap();
-    let proxy = wire::Proxy::postgres(engine).await.unwrap();
-    let url = format!("{user}@{}/{name}", proxy.address());
+    let (proxy, url) = behind_a_proxy(&stage).await;
     let pool = messaging::pool::connect_lazy(&url, "parcels", 10).unwrap();
     let outbox = Outbox::new(pool, "parcels").answer_deadline(Duration::from_secs(1));
     let relay = Running::relay(&Relay::with_options(&outbox, &stage.broker, relay_options()));
@@ -202,6 +199,41 @@ async fn a_database_that_vanishes_without_a_word_is_connected_to_anew() {
     relay.stop().await;
     assert_eq!(stage.count("select count(distinct message_id) from effect").await, 151);
     assert_eq!(steps(&stage, "q-7").await, [1, 2, 3]);
+}
+
+/// Switch: `answer-deadline`. Who gives a connection back does not know that it leads nowhere, and nobody waits for its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_leads_nowhere_does_not_keep_its_place_in_the_pool() {
+    let stage = stage().await;
+    let (proxy, url) = behind_a_proxy(&stage).await;
+    let pool = messaging::pool::connect_lazy(&url, "parcels", 2).unwrap();
+    let (one, other) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    assert_eq!(proxy.strand(&wire::Aim::everybody()), 2);
+    drop((one, other));
+    let ask = async || sqlx::query("select 1").execute(&pool).await.is_ok();
+    eventually("there is a connection that leads somewhere", ask).await;
+}
+
+/// The ear of a relay takes no place in its pool.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_needs_a_single_connection_of_its_pool() {
+    let stage = stage().await;
+    let pool = messaging::pool::connect_lazy(&stage.database.url, "parcels", 1).unwrap();
+    let relay = Running::relay(&Relay::with_options(&Outbox::new(pool, "parcels"), &stage.broker, relay_options()));
+    let ears = "select count(*) from pg_stat_activity where datname = current_database() and query ilike 'listen%'";
+    eventually("it listens", async || stage.count(ears).await == 1).await;
+    publish(&stage.outbox, "p-1", 1).await;
+    eventually("the event is published", async || pending(&stage).await == 0).await;
+    relay.stop().await;
+}
+
+/// A proxy before the database of the stage, and the URL that leads through it.
+async fn behind_a_proxy(stage: &testkit::Stage) -> (wire::Proxy, String) {
+    let (user, place) = stage.database.url.rsplit_once('@').unwrap();
+    let (engine, name) = place.split_once('/').unwrap();
+    let proxy = wire::Proxy::postgres(engine).await.unwrap();
+    let url = format!("{user}@{}/{name}", proxy.address());
+    (proxy, url)
 }
 
 /// An address, with another node's place before its own.

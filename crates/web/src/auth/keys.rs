@@ -54,11 +54,18 @@ pub(super) enum Unknown {
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
     #[error("the keys cannot be fetched")]
-    Http(#[from] reqwest::Error),
+    Http(#[source] reqwest::Error),
     #[error("the keys are not a JSON Web Key Set")]
     Json(#[from] serde_json::Error),
     #[error("the answer is larger than {MAX_BYTES} bytes")]
     TooLarge,
+}
+
+impl From<reqwest::Error> for FetchError {
+    fn from(error: reqwest::Error) -> Self {
+        // It may hold a password.
+        Self::Http(error.without_url())
+    }
 }
 
 impl Keys {
@@ -122,7 +129,9 @@ impl Keys {
             }
             Err(error) => {
                 let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::warn!(error, url = remote.url, "the keys for access tokens cannot be renewed");
+                let url = reqwest::Url::parse(&remote.url).map(|url| client::without_secrets(&url).to_string());
+                let url = url.unwrap_or_else(|_| "no URL".to_owned());
+                tracing::warn!(error, url, "the keys for access tokens cannot be renewed");
             }
         }
     }

@@ -53,6 +53,17 @@ async fn the_limit_for_heads_does_not_hurry_an_answer() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_its_answer_loses_its_connection() {
+    let app = start(|options| options.unread_timeout = SHORT);
+    let mut connection = app.connect().await;
+    // It asks on and on and takes nothing, so that all buffers on the way are full at some time.
+    let refused = async {
+        while connection.write_all(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(60), refused).await.expect("the connection is closed");
+}
+
+#[tokio::test]
 async fn a_request_that_takes_too_long_is_503_and_its_place_is_free() {
     let app = start(|options| {
         (options.request_timeout, options.route_places, options.route_waiting) = (SHORT, Some(1), 0);

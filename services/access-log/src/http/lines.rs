@@ -7,7 +7,7 @@ use messaging::Outbox;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
-use web::{Page, ProblemBody, Query, auth::Operator};
+use web::{Moment, Page, ProblemBody, Query, auth::Operator, page::Place};
 
 use super::words::{Method, RoutePattern, ServiceName, StatusRange, TraceId};
 use crate::{error::Error, line::Line, listing::Filter};
@@ -30,9 +30,11 @@ pub(crate) struct Wanted {
     #[param(value_type = Option<String>, pattern = "^([1-5][0-9]{2}|[1-5]xx)$", example = "5xx")]
     status: Option<StatusRange>,
     /// Only requests that began at this time or later.
-    from: Option<DateTime<Utc>>,
+    #[param(value_type = Option<DateTime<Utc>>)]
+    from: Option<Moment>,
     /// Only requests that began before this time.
-    to: Option<DateTime<Utc>>,
+    #[param(value_type = Option<DateTime<Utc>>)]
+    to: Option<Moment>,
     /// Only requests of this trace.
     #[param(value_type = Option<String>, pattern = "^[0-9a-f]{32}$", example = "4bf92f3577b34da6a3ce929d0e0e4736")]
     trace_id: Option<TraceId>,
@@ -109,10 +111,6 @@ impl From<Line> for LineView {
     }
 }
 
-/// Where a page ends: the sort key of its last line.
-#[derive(Serialize, Deserialize)]
-struct Cursor(DateTime<Utc>, Uuid);
-
 /// Lists lines, newest first.
 ///
 /// A line appears a moment after its request. Lines can be late: a page that was read may later have more lines.
@@ -134,26 +132,26 @@ pub(crate) async fn list(
     request: HttpRequest,
     outbox: Data<Outbox>,
 ) -> Result<HttpResponse, Error> {
-    let after: Option<Cursor> = page.after()?;
+    let after = page.after::<Place>()?.map(Place::key);
     let Wanted { service, method, route, status, from, to, trace_id, .. } = wanted.into_inner();
     let filter = Filter {
         service: service.map(|ServiceName(name)| name),
         method: method.map(|method| method.as_str().to_owned()),
         route: route.map(|RoutePattern(pattern)| pattern),
         status: status.map(|StatusRange { lowest, highest }| (lowest, highest)),
-        from,
-        to,
+        from: from.map(Moment::utc),
+        to: to.map(Moment::utc),
         trace_id: trace_id.map(|TraceId(id)| id),
     };
     let mut db = outbox.begin().await?;
     super::within_limits(&mut db).await?;
-    let mut found = filter.page(&mut db, after.map(|Cursor(at, id)| (at, id)), page.limit() + 1).await?;
+    let mut found = filter.page(&mut db, after, page.limit() + 1).await?;
     let mut response = HttpResponse::Ok();
     response.insert_header((CACHE_CONTROL, "private, no-cache"));
     if found.len() > usize::try_from(page.limit()).unwrap_or(usize::MAX) {
         found.pop();
         if let Some(last) = found.last() {
-            response.insert_header(web::page::next_link(&request, &Cursor(last.at, last.id))?);
+            response.insert_header(web::page::next_link(&request, &Place::of(last.at, last.id)?)?);
         }
     }
     Ok(response.json(found.into_iter().map(LineView::from).collect::<Vec<_>>()))

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use messaging::Outbox;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use web::{Problem, ProblemBody, Query, auth::Operator};
+use web::{Moment, Problem, ProblemBody, Query, auth::Operator};
 
 use super::words::ServiceName;
 use crate::{
@@ -25,9 +25,11 @@ const LONGEST: TimeDelta = TimeDelta::days(7);
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wanted {
     /// From this time on; an hour before `to` if it is left out.
-    from: Option<DateTime<Utc>>,
+    #[param(value_type = Option<DateTime<Utc>>)]
+    from: Option<Moment>,
     /// Up to this time, exclusive; now if it is left out. At most seven days after `from`.
-    to: Option<DateTime<Utc>>,
+    #[param(value_type = Option<DateTime<Utc>>)]
+    to: Option<Moment>,
     /// Only this service.
     #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,40}$", example = "orders")]
     service: Option<ServiceName>,
@@ -103,7 +105,7 @@ impl RouteView {
 )]
 pub(crate) async fn show(_: Operator, wanted: Query<Wanted>, outbox: Data<Outbox>) -> Result<HttpResponse, Error> {
     let Wanted { from, to, service } = wanted.into_inner();
-    let (from, to) = window(from, to, Utc::now())?;
+    let (from, to) = window(from.map(Moment::utc), to.map(Moment::utc), Utc::now())?;
     let mut db = outbox.begin().await?;
     super::within_limits(&mut db).await?;
     let routes = summary::by_route(&mut db, from, to, service.as_ref().map(|ServiceName(name)| name.as_str())).await?;

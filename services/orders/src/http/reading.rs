@@ -2,11 +2,10 @@
 #![expect(unused_qualifications, reason = "utoipa's expansion of `params` qualifies what is imported")]
 
 use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web::Data};
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, de::IgnoredAny};
 use utoipa::IntoParams;
 use uuid::Uuid;
-use web::{Page, Path, Query, auth::Identity};
+use web::{Page, Path, Query, auth::Identity, page::Place};
 
 use super::{State, load, openapi, reader, view::OrderView};
 use crate::{error::Error, history::Entry, listing::Filter, saga};
@@ -33,10 +32,6 @@ pub(super) struct Wanted {
     _after: Option<IgnoredAny>,
 }
 
-/// Where a page ends: the sort key of its last item.
-#[derive(Serialize, Deserialize)]
-struct Cursor(DateTime<Utc>, Uuid);
-
 /// List orders
 ///
 /// Newest first: customers see their own, operators everybody's.
@@ -55,17 +50,16 @@ pub(super) async fn list(
     request: HttpRequest,
     state: Data<State>,
 ) -> Result<HttpResponse, Error> {
-    let after: Option<Cursor> = page.after()?;
+    let after = page.after::<Place>()?.map(Place::key);
     let filter = Filter { reader: reader(identity), user_id: wanted.user_id, state: wanted.state };
     let mut db = state.outbox.pool().acquire().await?;
-    let after = after.map(|Cursor(placed_at, id)| (placed_at, id));
     let mut found = filter.page(&mut db, after, page.limit() + 1).await?;
     let mut response = HttpResponse::Ok();
     response.insert_header(REVALIDATE);
     if found.len() > usize::try_from(page.limit()).unwrap_or(usize::MAX) {
         found.pop();
         if let Some(last) = found.last() {
-            response.insert_header(web::page::next_link(&request, &Cursor(last.placed_at, last.id))?);
+            response.insert_header(web::page::next_link(&request, &Place::of(last.placed_at, last.id)?)?);
         }
     }
     Ok(response.json(found.into_iter().map(OrderView::from).collect::<Vec<_>>()))

@@ -56,6 +56,7 @@ pub(super) struct StreamedEntry {
     responses(
         (status = 200, description = "Entries; the schema is that of each", body = StreamedEntry, content_type = "text/event-stream"),
         (status = 204, description = "The order is final, and you have everything: do not connect again"),
+        (status = 429, response = openapi::TooManyOwnStreams),
         openapi::OfOneOrder,
     )
 )]
@@ -91,7 +92,7 @@ pub(super) async fn stream(
                 .min(identity.expires_at.duration_since(SystemTime::now()).unwrap_or_default()),
         heartbeat: state.streams.stream_heartbeat_seconds,
         stop: state.stop.clone(),
-        _seat: state.watch.seat().ok_or(Error::TooManyStreams)?,
+        _seat: state.watch.seat(identity.user_id)?,
     };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")

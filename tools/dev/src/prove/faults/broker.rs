@@ -7,7 +7,7 @@ use hyper::Method;
 use proof::ledger::Evidence;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Open, Undo, World, halt, service, start_engines};
 use crate::{
@@ -39,7 +39,13 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
     let stack = &mut *world.stack;
     match planned.kind {
         Kind::CloseConnections => {
-            let count = witness::close_connections(stack, None).await?;
+            // The broker lists connections of a moment ago late.
+            let begin = Instant::now();
+            let mut count = witness::close_connections(stack, None).await?;
+            while count == 0 && begin.elapsed() < CUT_OFF_WITHIN {
+                sleep(Duration::from_millis(200)).await;
+                count = witness::close_connections(stack, None).await?;
+            }
             Ok(Open::new(count, format!("{count} connections closed by the broker"), Undo::Nothing))
         }
         Kind::StopBroker | Kind::KillBroker => {
