@@ -8,7 +8,7 @@ use std::time::Duration;
 use failpoints::{hit, without};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use sqlx::{PgConnection, PgPool, types::Json};
+use sqlx::{PgConnection, PgPool, migrate::Migrator, types::Json};
 use uuid::Uuid;
 use web::Problem;
 
@@ -66,13 +66,8 @@ impl Fingerprint {
     }
 }
 
-/// Brings the schema `idempotency` up to date. The database must be there.
-///
-/// # Errors
-/// When a migration fails.
-pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
-    sqlx::migrate!().run(pool).await
-}
+/// The schema `idempotency`.
+pub static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Looks whether the request was done before. Until the transaction ends, other requests with the key are told to wait.
 ///

@@ -10,14 +10,11 @@ use std::{
 
 use sqlx::{PgPool, SqlSafeStr as _, Transaction};
 use tokio::sync::Notify;
-use tracing::warn;
 
 use crate::{
     Error, OutboxTransaction,
-    error::{Verdict, database_verdict},
     health::{Check, Health},
     pool::{self, ANSWER_DEADLINE},
-    retry::RECONNECT,
 };
 
 /// Begins transactions that can publish. Cheap to clone; clones share the wake-up of the relay.
@@ -114,22 +111,7 @@ impl Outbox {
 
     /// Brings the schema `messaging` up to date. Waits, with backoff and for ever, for a database that is not there yet.
     pub async fn migrate(&self) -> Result<(), Error> {
-        let migrator = sqlx::migrate!();
-        let mut failures = 0;
-        loop {
-            let error = match migrator.run(&self.pool).await {
-                Ok(()) => return Ok(()),
-                Err(sqlx::migrate::MigrateError::Execute(error))
-                    if database_verdict(&error) == Verdict::Unavailable =>
-                {
-                    error
-                }
-                Err(error) => return Err(error.into()),
-            };
-            failures += 1;
-            warn!(%error, "the database is not there yet");
-            tokio::time::sleep(RECONNECT.delay(failures)).await;
-        }
+        Ok(pool::migrate(&self.pool, &sqlx::migrate!()).await?)
     }
 
     /// Begins a transaction. Dropping it rolls back.

@@ -11,12 +11,16 @@ use failpoints::without;
 use sqlx::{
     PgPool,
     error::DatabaseError,
+    migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::{Instant, timeout};
 use tracing::{log::LevelFilter, warn};
 
-use crate::error::{Verdict, database_verdict};
+use crate::{
+    error::{Verdict, database_verdict},
+    retry::RECONNECT,
+};
 
 /// How long a transaction may sit idle before the server ends it: a process that stopped must not hold locks, nor a snapshot, for ever.
 const IDLE_IN_TRANSACTION: &str = "60s";
@@ -106,6 +110,28 @@ pub fn connect_lazy(url: &str, name: &str, max_connections: u32) -> Result<PgPoo
 pub(crate) fn beside(pool: &PgPool) -> PgPool {
     let options = PgConnectOptions::clone(&pool.connect_options());
     PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options)
+}
+
+/// Brings a schema up to date. Waits, with backoff and for ever, for a database that is not there yet, or goes away meanwhile: each migration is a
+/// transaction, and is made once.
+///
+/// # Errors
+/// When a migration fails for another reason, or does not fit to those that were made before.
+pub async fn migrate(pool: &PgPool, migrations: &Migrator) -> Result<(), MigrateError> {
+    let mut failures = 0;
+    loop {
+        let error = match migrations.run(pool).await {
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))
+                if database_verdict(&error) == Verdict::Unavailable =>
+            {
+                error
+            }
+            done => return done,
+        };
+        failures += 1;
+        warn!(%error, "the database is not there yet");
+        tokio::time::sleep(RECONNECT.delay(failures)).await;
+    }
 }
 
 /// Waits for the database, but no longer than `deadline` ([`ANSWER_DEADLINE`] where nothing else is known). Whatever was asked may have been

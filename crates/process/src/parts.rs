@@ -287,11 +287,8 @@ impl Core {
             return Ok(());
         }
         self.outbox.migrate().await?;
-        if self.idempotent {
-            idempotency::migrate(self.outbox.pool()).await.context("migrations of idempotency")?;
-        }
-        for migrations in &self.migrations {
-            migrations.run(self.outbox.pool()).await.context("migrations")?;
+        for migrations in self.idempotent.then_some(&idempotency::MIGRATIONS).into_iter().chain(&self.migrations) {
+            messaging::pool::migrate(self.outbox.pool(), migrations).await.context("migrations")?;
         }
         self.prepared.store(true, Ordering::Release);
         Ok(())

@@ -87,13 +87,14 @@ const SCENARIOS: &[Scenario<BenchArgs, anyhow::Error>] = &[
     Scenario {
         name: "telemetry",
         says: "the whole shop with traces, beside without; and with a silent collector",
-        // Builds and starts all services.
+        // What it measures changes rarely.
         when: When::Named,
         measure: |args| Box::pin(telemetry::measure(args)),
     },
     Scenario {
         name: "overload",
         says: "orders at up to ten times of what can be taken, beside the peak; with limits and without",
+        // One run of some minutes, whatever `--quick` and `--pairs` say.
         when: When::Named,
         measure: |args| Box::pin(overload::measure(args)),
     },

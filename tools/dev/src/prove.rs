@@ -60,7 +60,7 @@ const WORKS: &str = "The shop at work";
 /// What to prove.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProveArgs {
-    /// What everything random is drawn from: the same seed is the same orders and the same faults.
+    /// What everything random is drawn from: the same seed is the same planned orders and the same faults.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// How many seeds, from that one on, each on a stack of its own.
@@ -128,13 +128,6 @@ impl ProveArgs {
     /// What repeats it.
     fn command(&self) -> String {
         let Self { seed, seeds, orders, faults, .. } = self;
-        if self.quick {
-            return format!("cargo dev prove --quick --seed {seed}");
-        }
-        if self.points {
-            return format!("cargo dev prove --points --seed {seed} --seeds {seeds}");
-        }
-        let what = if self.quiet { "--quiet".to_owned() } else { format!("--faults {faults}") };
         let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.about().name).collect();
         let kinds = if kinds.is_empty() { String::new() } else { format!(" --kinds {}", kinds.join(",")) };
         let other = self.other.as_ref().map_or_else(String::new, |commit| format!(" --other {commit}"));
@@ -145,9 +138,16 @@ impl ProveArgs {
         let engines: String = version.chain(brokers).collect();
         let optimized = if self.optimized { " --optimized" } else { "" };
         let lanes = if self.lanes > 1 { format!(" --lanes {}", self.lanes) } else { String::new() };
-        format!(
-            "cargo dev prove --seed {seed} --seeds {seeds} --orders {orders} {what}{kinds}{other}{engines}{without}{optimized}{lanes}"
-        )
+        let what = if self.quick {
+            "--quick".to_owned()
+        } else if self.points {
+            format!("--points --seeds {seeds}")
+        } else if self.quiet {
+            format!("--quiet --seeds {seeds} --orders {orders}")
+        } else {
+            format!("--seeds {seeds} --orders {orders} --faults {faults}")
+        };
+        format!("cargo dev prove --seed {seed} {what}{kinds}{other}{engines}{without}{optimized}{lanes}")
     }
 }
 
@@ -363,4 +363,36 @@ fn patient(options: Options) -> Options {
         .setting("orders", "COMMIT_DEADLINE_SECONDS", plan::PATIENCE.paid_ms / 1000)
         .setting("inventory", "RESERVATION_SECONDS", 300)
         .setting("payments", "PROVIDER_SLOW_SECONDS", 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ProveArgs,
+    }
+
+    #[test]
+    fn what_repeats_a_run_asks_for_the_same() {
+        let read = |words: &str| {
+            Line::try_parse_from(words.split(' ')).unwrap_or_else(|error| panic!("{words}: {error}")).args
+        };
+        for options in [
+            "--seed 4",
+            "--quick --seed 3 --rabbitmq 4.3 --brokers 3",
+            "--quick --other HEAD^ --without inbox",
+            "--points --seeds 2 --lanes 2",
+            "--quiet --orders 9 --without inbox,waiting",
+            "--faults 7 --kinds kill,pause --other HEAD^ --optimized",
+        ] {
+            let asked = read(&format!("prove {options}"));
+            let again = read(asked.command().strip_prefix("cargo dev ").unwrap());
+            assert_eq!(format!("{again:?}"), format!("{asked:?}"), "{options}");
+        }
+    }
 }

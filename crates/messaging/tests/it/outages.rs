@@ -214,6 +214,19 @@ async fn a_connection_that_leads_nowhere_does_not_keep_its_place_in_the_pool() {
     eventually("there is a connection that leads somewhere", ask).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_waits_for_a_database_that_is_away() {
+    let stage = stage().await;
+    let (proxy, url) = behind_a_proxy(&stage).await;
+    let pool = messaging::pool::connect_lazy(&url, "parcels", 2).unwrap();
+    let away = proxy.inject(&wire::Aim::everybody(), wire::Fault::Refuse);
+    let schema = tokio::spawn(async move { messaging::pool::migrate(&pool, &sqlx::migrate!()).await });
+    eventually("it was tried more than once", async || away.count() > 1).await;
+    assert!(!schema.is_finished());
+    drop(away);
+    schema.await.unwrap().unwrap();
+}
+
 /// The ear of a relay takes no place in its pool.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_needs_a_single_connection_of_its_pool() {

@@ -46,7 +46,7 @@ pub(super) async fn measure(args: &BenchArgs) -> Result<Measurement> {
     console::heading("What telemetry costs (a release build: the first one takes minutes)");
     let stack = floor::open(args, &[]).await?;
     let mut bench = Measuring { stack, collectors: Collectors::start().await?, furnished: false };
-    let measured = bench.all(usize::from(args.pairs)).await;
+    let measured = bench.all(args.rounds()).await;
     bench.stack.stop(true).await?;
     measured
 }
