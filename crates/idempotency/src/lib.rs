@@ -67,7 +67,10 @@ impl Fingerprint {
 }
 
 /// The schema `idempotency`.
-pub static MIGRATIONS: Migrator = sqlx::migrate!();
+#[must_use]
+pub fn migrations() -> Migrator {
+    sqlx::migrate!()
+}
 
 /// Looks whether the request was done before. Until the transaction ends, other requests with the key are told to wait.
 ///

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 async fn database() -> Database {
     let database = Database::create().await;
-    idempotency::MIGRATIONS.run(&database.pool).await.expect("the migrations apply to an empty database");
+    idempotency::migrations().run(&database.pool).await.expect("the migrations apply to an empty database");
     sqlx::query("create table effect (id int)").execute(&database.pool).await.expect("a table");
     database
 }

@@ -111,7 +111,10 @@ impl Outbox {
 
     /// Brings the schema `messaging` up to date. Waits, with backoff and for ever, for a database that is not there yet.
     pub async fn migrate(&self) -> Result<(), Error> {
-        Ok(pool::migrate(&self.pool, &sqlx::migrate!()).await?)
+        let mut migrations = sqlx::migrate!();
+        // While a newer version is deployed, or taken back, this one starts on its tables.
+        migrations.set_ignore_missing(true);
+        Ok(pool::migrate(&self.pool, &migrations).await?)
     }
 
     /// Begins a transaction. Dropping it rolls back.

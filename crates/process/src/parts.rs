@@ -57,7 +57,6 @@ pub(crate) struct Core {
     pub(crate) logs: Option<Logs>,
     pub(crate) management: Option<Management>,
     migrations: Vec<Migrator>,
-    idempotent: bool,
     /// Whether the database is up to date.
     prepared: Arc<AtomicBool>,
 }
@@ -95,7 +94,6 @@ impl Process {
             collectors: Vec::new(),
             management,
             migrations: Vec::new(),
-            idempotent: false,
             prepared: Arc::default(),
         };
         Ok(Self {
@@ -114,7 +112,9 @@ impl Process {
 
     /// The service's own tables.
     #[must_use]
-    pub fn migrations(mut self, migrations: Migrator) -> Self {
+    pub fn migrations(mut self, mut migrations: Migrator) -> Self {
+        // While a newer version is deployed, or taken back, this one starts on its tables.
+        migrations.set_ignore_missing(true);
         self.core.migrations.push(migrations);
         self
     }
@@ -124,7 +124,7 @@ impl Process {
     /// # Errors
     /// When `DATABASE_URL` is no URL.
     pub fn idempotency(mut self) -> anyhow::Result<Self> {
-        self.core.idempotent = true;
+        self = self.migrations(idempotency::migrations());
         let pool = self.pool("idempotency", 1)?;
         self.every("idempotency keys are forgotten", IDEMPOTENCY_PERIOD, move || {
             let pool = pool.clone();
@@ -287,7 +287,7 @@ impl Core {
             return Ok(());
         }
         self.outbox.migrate().await?;
-        for migrations in self.idempotent.then_some(&idempotency::MIGRATIONS).into_iter().chain(&self.migrations) {
+        for migrations in &self.migrations {
             messaging::pool::migrate(self.outbox.pool(), migrations).await.context("migrations")?;
         }
         self.prepared.store(true, Ordering::Release);

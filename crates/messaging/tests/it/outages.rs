@@ -227,6 +227,19 @@ async fn a_schema_waits_for_a_database_that_is_away() {
     schema.await.unwrap().unwrap();
 }
 
+/// During a deployment, and after one that was taken back, a process starts that knows less than its database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_starts_on_the_schema_of_a_newer_one() {
+    let stage = stage().await;
+    let newer = "insert into messaging._migrations (version, description, success, checksum, execution_time)
+                 values (9999, 'of a newer version', true, '\\x00', 0)";
+    stage.execute(newer).await;
+    stage.outbox.migrate().await.unwrap();
+    let flow = Flow::start(&stage, Record::always());
+    arrives(&stage, 1).await;
+    flow.settle(&stage).await;
+}
+
 /// The ear of a relay takes no place in its pool.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_needs_a_single_connection_of_its_pool() {
