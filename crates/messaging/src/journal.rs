@@ -8,6 +8,7 @@ use tracing::Instrument as _;
 use crate::{
     Broker, Envelope, Error, Outbox,
     context::{TraceContext, spans},
+    event::lane,
     publisher::{Answer, CONFIRM_DEADLINE, Outgoing, Publisher, Route},
     topology::REPLAY_EXCHANGE,
 };
@@ -137,14 +138,22 @@ impl Outbox {
     }
 }
 
-/// Erases the content of a key's sensitive events from the journal, in the caller's transaction. That they happened stays on record.
-/// Returns how many were erased.
+/// Erases the content of a key's sensitive events from the journal, in the caller's transaction; what is still to be published comes there without
+/// its content. That they happened stays on record. Returns how many were erased.
 pub async fn erase(conn: &mut PgConnection, key: &str) -> Result<u64, sqlx::Error> {
+    // First: this waits for whoever is moving some of them to the journal, where the next statement finds them then.
+    let pending = sqlx::query!(
+        "update messaging.outbox set erased = true where lane = $1 and key = $2 and sensitive and not erased",
+        lane(key),
+        key
+    )
+    .execute(&mut *conn)
+    .await?;
     let done = sqlx::query!(
         "update messaging.journal set payload = null where key = $1 and sensitive and payload is not null",
         key
     )
     .execute(conn)
     .await?;
-    Ok(done.rows_affected())
+    Ok(pending.rows_affected() + done.rows_affected())
 }

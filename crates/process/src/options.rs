@@ -124,7 +124,13 @@ impl Options {
 #[derive(Clone, Debug, Args)]
 pub struct JwksOption {
     /// Where the keys are that sign access tokens
-    #[arg(long, env, value_name = "URL", default_value = "http://127.0.0.1:8081/.well-known/jwks.json")]
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8081/.well-known/jwks.json"
+    )]
     pub jwks_url: String,
 }
 

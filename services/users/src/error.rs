@@ -207,6 +207,11 @@ fn dead_link(link: Link) -> Problem {
             "A link works once. If that was not you, ask for a new password now.",
         ),
         Link::Replaced => gone("link-replaced", "A newer link was sent", "Use the link in the latest mail."),
+        Link::Outdated => gone(
+            "link-outdated",
+            "The password was changed since",
+            "Log in with the password as it is now, or ask for a new link with POST /password-resets.",
+        ),
         Link::Expired => {
             let detail = "Ask for a new one with POST /email-verifications or POST /password-resets.";
             gone("link-expired", "This link has expired", detail)

@@ -75,6 +75,8 @@ pub enum Link {
     Used,
     /// A newer one was mailed.
     Replaced,
+    /// The password was changed since, in another way.
+    Outdated,
     /// Its time is over.
     Expired,
     /// There is no such token, or no longer.
@@ -99,14 +101,7 @@ pub async fn may_mail(conn: &mut PgConnection, address: &Email, mail: Mail) -> R
 /// Makes a token and closes the older ones of its purpose. The caller has been through [`may_mail`] in this transaction, which makes
 /// requests for one account and purpose take turns.
 pub async fn issue(conn: &mut PgConnection, user_id: Uuid, purpose: Purpose) -> Result<Issued, sqlx::Error> {
-    sqlx::query!(
-        "update one_time_tokens set closed_at = now(), closed_by = 'newer_token'
-         where user_id = $1 and purpose = $2 and closed_at is null",
-        user_id,
-        purpose.as_str()
-    )
-    .execute(&mut *conn)
-    .await?;
+    close(&mut *conn, user_id, purpose, "newer_token").await?;
     let token = Token::random();
     let expires_at = sqlx::query_scalar!(
         "insert into one_time_tokens (token_hash, user_id, purpose, expires_at)
@@ -120,6 +115,24 @@ pub async fn issue(conn: &mut PgConnection, user_id: Uuid, purpose: Purpose) -> 
     .fetch_one(conn)
     .await?;
     Ok(Issued { user_id, token, expires_at })
+}
+
+/// The password was changed by its owner: a link to change it that somebody asked for before does nothing any more.
+pub async fn close_resets(conn: &mut PgConnection, user_id: Uuid) -> Result<(), sqlx::Error> {
+    close(conn, user_id, Purpose::ResetPassword, "new_password").await
+}
+
+async fn close(conn: &mut PgConnection, user_id: Uuid, purpose: Purpose, by: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update one_time_tokens set closed_at = now(), closed_by = $3
+         where user_id = $1 and purpose = $2 and closed_at is null",
+        user_id,
+        purpose.as_str(),
+        by
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Looks at a link without using it up.
@@ -136,6 +149,7 @@ pub async fn look_at(conn: &mut PgConnection, hash: Option<TokenHash>, purpose: 
         None => Link::Unknown,
         Some(row) => match row.closed_by.as_deref() {
             Some("use") => Link::Used,
+            Some("new_password") => Link::Outdated,
             Some(_) => Link::Replaced,
             None if row.expired => Link::Expired,
             None => Link::Open(row.user_id),

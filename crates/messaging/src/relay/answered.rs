@@ -168,7 +168,8 @@ async fn settle_on(
            ), journaled as (
                insert into messaging.journal
                    (position, message_id, lane, type, key, seq, payload, context, sensitive, deadline, occurred_at)
-               select position, message_id, lane, type, key, seq, payload, context, sensitive, deadline, occurred_at
+               select position, message_id, lane, type, key, seq, case when not erased then payload end, context, sensitive, deadline,
+                      occurred_at
                from gone where $4
            )
            select count(*) as "count!" from gone"#,

@@ -35,6 +35,27 @@ async fn a_consumer_that_was_never_there_gets_its_events_by_replay() {
     }
 }
 
+/// It also brings what its consumer never asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_of_everything_leaves_no_dead_letters() {
+    let stage = stage_with(&[ParcelMoved::TYPE, ParcelSeen::TYPE]).await;
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    let mut tx = stage.outbox.begin().await.unwrap();
+    tx.publish(&ParcelSeen { parcel_id: "p-1".into() }).unwrap();
+    tx.commit().await.unwrap();
+    publish(&stage.outbox, "p-1", 2).await;
+    while relay.run_once().await.unwrap().published > 0 {}
+    stage.vhost.delete_queue("parcels").await;
+    stage.vhost.import().await;
+
+    let flow = Flow::start(&stage, Record::always());
+    assert_eq!(stage.outbox.replay(&stage.broker, &Replay::to("parcels")).await.unwrap(), 2);
+    eventually("the effect is there", async || effects(&stage).await == 1).await;
+    flow.settle(&stage).await;
+    assert_eq!(stage.count("select count(*) from messaging.parked").await, 0);
+    assert_eq!(stage.count("select count(*) from messaging.inbox").await, 1, "a handler that comes later is to get it");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_to_a_consumer_that_does_not_exist_says_so() {
     let stage = stage().await;
@@ -60,6 +81,27 @@ async fn erased_content_is_gone_from_the_journal_and_from_replays() {
     tx.commit().await.unwrap();
     assert_eq!(stage.count("select count(*) from messaging.journal where key = 'p-1' and payload is null").await, 1);
     assert_eq!(stage.outbox.replay(&stage.broker, &Replay::to("parcels")).await.unwrap(), 1);
+}
+
+/// Whoever is erased while the broker is away was not in the journal yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_erased_before_it_is_published_comes_into_the_journal_without_content() {
+    let stage = stage_with(&[ParcelMoved::TYPE, ParcelSeen::TYPE]).await;
+    let mut tx = stage.outbox.begin().await.unwrap();
+    tx.publish(&ParcelSeen { parcel_id: "p-1".into() }).unwrap();
+    tx.publish(&ParcelSeen { parcel_id: "p-2".into() }).unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = stage.outbox.begin().await.unwrap();
+    assert_eq!(journal::erase(&mut tx, "p-1").await.unwrap(), 1);
+    assert_eq!(journal::erase(&mut tx, "p-1").await.unwrap(), 0);
+    tx.commit().await.unwrap();
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    assert_eq!(relay.run_once().await.unwrap().published, 2, "others hear of it all the same");
+    assert_eq!(stage.count("select count(*) from messaging.journal where key = 'p-1' and payload is null").await, 1);
+    assert_eq!(
+        stage.count("select count(*) from messaging.journal where key = 'p-2' and payload is not null").await,
+        1
+    );
 }
 
 /// Partitions are made ahead and dropped when past; sensitive content goes earlier.

@@ -12,6 +12,7 @@ use web::{ClientAddr, Json, etag};
 use super::{State, caller::Caller};
 use crate::{
     error::{Error, Invalid},
+    one_time_token,
     password::Password,
     session,
     user::{self, Credentials, Name, Role, User},
@@ -137,6 +138,7 @@ pub(crate) async fn change(
     let user = changed.ok_or_else(etag::moved)?;
     if password_hash.is_some() {
         session::end_all(&mut tx, account.user_id).await?;
+        one_time_token::close_resets(&mut tx, account.user_id).await?;
         tx.publish(&PasswordChanged { user_id: account.user_id.to_string() })?;
     }
     tx.commit().await?;

@@ -114,7 +114,7 @@ failures! {
     NotFound = "There is no such thing": Problem::from(&Error::NoSuchUser);
     LastOperator = "Nobody would remain to administer": Problem::from(&Error::LastOperator);
     UnknownLink = "There is no such link": Problem::from(&Error::DeadLink(Link::Unknown));
-    DeadLink = "The link was used, was replaced by a newer one, or has expired": Problem::from(&Error::DeadLink(Link::Expired));
+    DeadLink = "The link was used, was replaced by a newer one, has expired, or the password was changed since": Problem::from(&Error::DeadLink(Link::Expired));
     VersionMoved = "The profile has changed meanwhile": web::etag::moved();
     VersionMissing = "`If-Match` is missing": web::etag::missing();
     TooManyAttempts = "Too many failed attempts; come back after `Retry-After`": Problem::from(&Error::Throttled(Duration::from_secs(4)));

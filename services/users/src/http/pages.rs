@@ -78,6 +78,9 @@ fn words(error: &Error) -> Option<(&'static str, &'static str)> {
             ("This link was used already", "It works once. If that was not you, ask for a new password now.")
         }
         Error::DeadLink(Link::Replaced) => ("A newer link was sent", "Please use the link in the latest mail."),
+        Error::DeadLink(Link::Outdated) => {
+            ("The password was changed since", "Please log in with the password as it is now, or ask for a new link.")
+        }
         Error::DeadLink(Link::Expired) => ("This link has expired", "Please ask for a new one."),
         Error::DeadLink(_) => {
             ("There is no such link", "Please check that the whole link was copied, or ask for a new one.")

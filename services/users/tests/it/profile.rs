@@ -119,6 +119,21 @@ async fn a_change_that_changes_nothing_or_half_a_password_is_refused() {
 }
 
 #[tokio::test]
+async fn a_link_for_a_new_password_does_nothing_once_the_owner_has_changed_it() {
+    let app = TestApp::start().await;
+    let id = app.registered("ada@example.org").await;
+    app.post("/password-resets", json!({ "email": "ada@example.org" })).await.expect(202);
+    let link = format!("/password-resets/{}", app.reset_tokens(&id).await.pop().unwrap());
+    let session = app.login("ada@example.org").await;
+    let at = tag(&app, &session).await;
+    change(&app, &session, Some(&at), json!({ "current_password": PASSWORD, "new_password": NEW })).await.expect(200);
+    app.put(&link, json!({ "password": "what-somebody-else-wants-1" })).await.expect_problem(410, "link-outdated");
+    assert!(app.browse(Method::GET, &link, "").await.expect_page(410).contains("changed since"));
+    app.try_login("ada@example.org", NEW).await.expect(201);
+    app.close().await;
+}
+
+#[tokio::test]
 async fn a_stolen_access_token_is_not_enough_to_guess_the_password() {
     let app = TestApp::start().await;
     app.registered("ada@example.org").await;
