@@ -144,7 +144,7 @@ fn spawn(state: &State, bin: &Path, folder: &Path, data: &Path, account: Option<
         format!("port={}", state.ports.postgres()),
         "listen_addresses=127.0.0.1".to_owned(),
         format!("unix_socket_directories={socket_folder}"),
-        "max_connections=300".to_owned(),
+        "max_connections=600".to_owned(),
         "fsync=on".to_owned(),
         "logging_collector=off".to_owned(),
         "log_line_prefix=%m [%p] %q%u@%d ".to_owned(),

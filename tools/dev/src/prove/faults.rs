@@ -1,7 +1,6 @@
 //! What is done to the shop, episode by episode, and what shows each time that it bit. Each fault has a beginning and an end, so that two
-//! can be on at once; how each kind is done is a matter of [`processes`], [`broker`], [`cluster`], [`database`], [`network`], [`messages`],
-//! [`mail`] and
-//! [`surroundings`].
+//! can be on at once; how each kind is done is a matter of [`processes`], [`points`], [`broker`], [`cluster`], [`database`], [`network`],
+//! [`messages`], [`mail`] and [`surroundings`].
 //! Nothing is done to engines that were given.
 
 mod broker;
@@ -85,7 +84,7 @@ pub(super) enum Undo {
     Heal(Injection),
     /// What the mailbox was told under this number is to be taken back.
     Withdraw(u64),
-    /// The same for every queue of a broker that knows nothing, and these go on then.
+    /// Every queue of a broker that knows nothing has to be filled, and these go on then.
     RefillAll(String, Vec<Tracked>),
     /// Its clock is right again.
     RightClock(&'static str),
@@ -205,8 +204,27 @@ fn in_time(episode: &Episode) -> Vec<Due> {
 
 /// Its end waits for a mail, an event or a transaction that it hits, or for a process that comes to a point.
 fn bites_at_work(kind: Kind) -> bool {
-    use Kind::{Deadlocks, FullQueue, MailDeferred, MailHangs, MailRefused, MailReplyLost, Point};
-    matches!(kind, MailReplyLost | MailDeferred | MailRefused | MailHangs | FullQueue | Point | Deadlocks)
+    use Kind::{
+        CutAfterPublishes, CutReply, CutTransaction, Deadlocks, FullQueue, LateDelivery, LostCommitReply, LostConfirm,
+        LostConsumerAck, MailDeferred, MailHangs, MailRefused, MailReplyLost, Point,
+    };
+    matches!(
+        kind,
+        MailReplyLost
+            | MailDeferred
+            | MailRefused
+            | MailHangs
+            | FullQueue
+            | Point
+            | Deadlocks
+            | LostConfirm
+            | LostConsumerAck
+            | LateDelivery
+            | CutAfterPublishes
+            | LostCommitReply
+            | CutTransaction
+            | CutReply
+    )
 }
 
 async fn start(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {

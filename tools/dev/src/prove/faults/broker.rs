@@ -89,13 +89,13 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
             let key = encode(&format!("{UNHEARD}.*"));
             let path = format!("bindings/{}/e/events/q/{queue}/{key}", encode(&rabbitmq.vhost));
             witness::ask(rabbitmq, Method::DELETE, &path, None).await?;
-            Ok(Open::new(1, format!("{queue} heard no {UNHEARD}"), Undo::Replay(now())))
+            Ok(Open::new(1, format!("{queue} heard no {UNHEARD}"), Undo::Replay(replay_from())))
         }
         Kind::LostQueue => {
             let (rabbitmq, queue) = (&stack.engines.rabbitmq, service(planned)?);
             let path = format!("queues/{}/{queue}", encode(&rabbitmq.vhost));
             witness::ask(rabbitmq, Method::DELETE, &path, None).await?;
-            Ok(Open::new(1, format!("the queue {queue} was deleted"), Undo::Replay(now())))
+            Ok(Open::new(1, format!("the queue {queue} was deleted"), Undo::Replay(replay_from())))
         }
         Kind::WipeBroker => wipe(world).await,
         _ => anyhow::bail!("{:?} is not done to the broker", planned.kind),
@@ -131,7 +131,7 @@ pub(super) async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Ope
     Ok(open.seen)
 }
 
-fn now() -> String {
+fn replay_from() -> String {
     (chrono::Utc::now() - BEFORE).to_rfc3339()
 }
 
@@ -219,7 +219,7 @@ async fn wipe(world: &mut World<'_>) -> Result<Open> {
         all.iter().try_for_each(|process| process.signal(Signal::CONT))?;
     }
     let (gone, text) = wiped?;
-    Ok(Open::new(gone, text, Undo::RefillAll(now(), all)))
+    Ok(Open::new(gone, text, Undo::RefillAll(replay_from(), all)))
 }
 
 /// The same, under services that are made to stand still.
