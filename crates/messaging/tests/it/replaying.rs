@@ -38,7 +38,7 @@ async fn a_consumer_that_was_never_there_gets_its_events_by_replay() {
 /// It also brings what its consumer never asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_of_everything_leaves_no_dead_letters() {
-    let stage = stage_with(&[ParcelMoved::TYPE, ParcelSeen::TYPE]).await;
+    let stage = stage().await;
     let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
     let mut tx = stage.outbox.begin().await.unwrap();
     tx.publish(&ParcelSeen { parcel_id: "p-1".into() }).unwrap();
