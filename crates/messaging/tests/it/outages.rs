@@ -10,7 +10,7 @@ use std::{
 
 use messaging::{Broker, BrokerOptions, HandlerError, Outbox, Relay};
 use testkit::eventually;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::support::*;
 
@@ -220,11 +220,12 @@ async fn a_schema_waits_for_a_database_that_is_away() {
     let (proxy, url) = behind_a_proxy(&stage).await;
     let pool = messaging::pool::connect_lazy(&url, "parcels", 2).unwrap();
     let away = proxy.inject(&wire::Aim::everybody(), wire::Fault::Refuse);
-    let schema = tokio::spawn(async move { messaging::pool::migrate(&pool, &sqlx::migrate!()).await });
+    let mut schema = JoinSet::new();
+    schema.spawn(async move { messaging::pool::migrate(&pool, &sqlx::migrate!()).await });
     eventually("it was tried more than once", async || away.count() > 1).await;
-    assert!(!schema.is_finished());
+    assert!(schema.try_join_next().is_none());
     drop(away);
-    schema.await.unwrap().unwrap();
+    schema.join_next().await.unwrap().unwrap().unwrap();
 }
 
 /// During a deployment, and after one that was taken back, a process starts that knows less than its database.
