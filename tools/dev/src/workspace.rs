@@ -15,7 +15,7 @@ use crate::console;
 /// The system user that owns and runs the private engines when `cargo dev` is run by root: PostgreSQL refuses to run as root.
 const ACCOUNT: &str = "postrider-dev";
 
-/// Bytes that a build of everything and its tests may take.
+/// Bytes that a build of everything and its tests may take; as README says.
 const ROOM_TO_BUILD: u64 = 12_000_000_000;
 /// Bytes that engines, logs and what is built anew may take.
 const ROOM_TO_RUN: u64 = 3_000_000_000;
@@ -39,7 +39,8 @@ pub(crate) fn say_if_room_is_scarce() -> Result<()> {
     let root = root()?;
     let disk = rustix::fs::statvfs(&root).with_context(|| format!("cannot look at the disk of {}", root.display()))?;
     let left = disk.f_bavail * disk.f_frsize;
-    let wanted = if root.join("target/debug").exists() { ROOM_TO_RUN } else { ROOM_TO_BUILD };
+    // The folder itself is there: this program is in it.
+    let wanted = if root.join("target/debug/orders").exists() { ROOM_TO_RUN } else { ROOM_TO_BUILD };
     if left < wanted {
         let [left, wanted] = [left, wanted].map(|bytes| bytes as f64 / 1e9);
         let text =
