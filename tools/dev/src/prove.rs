@@ -28,7 +28,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use proof::{Run, Verdict, ledger::End};
+use proof::{
+    Run, Verdict,
+    ledger::{End, Tapped},
+};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -47,6 +50,7 @@ use plan::Plan;
 use points::{Folders, matrix::Matrix};
 use rest::Bound;
 use samples::Samples;
+use variants::Part;
 
 pub(crate) use random::Random;
 pub(crate) use witness::tap;
@@ -90,6 +94,9 @@ pub(crate) struct ProveArgs {
     /// Instead, see that the checker finds every known-bad variant of the shop, or these: `--mutants inbox,waiting`.
     #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "GUARANTEES", conflicts_with_all = ["without", "quiet", "keep"])]
     pub(crate) mutants: Option<Vec<String>>,
+    /// Of the variants only one of so many parts, such as `2/3`.
+    #[arg(long, requires = "mutants", value_name = "PART", value_parser = variants::parse_part)]
+    pub(crate) part: Option<Part>,
     /// Instead of faults and a number of orders: at every point in the code that can be made to fail, a process aborts, gets an error, panics
     /// and hangs, once each.
     #[arg(long, conflicts_with_all = ["quick", "quiet", "faults", "kinds", "orders", "other"])]
@@ -172,7 +179,8 @@ const QUICK_FAULTS: u32 = 24;
 /// Runs it, seed by seed. `Ok(false)`: something does not hold.
 pub(crate) async fn run(args: ProveArgs) -> Result<bool> {
     if let Some(wanted) = &args.mutants {
-        return variants::hunt(&args.name, &args.engines, &variants::named(wanted)?).await;
+        let variants = variants::named(wanted)?;
+        return variants::hunt(&args.name, &args.engines, args.part.unwrap_or_default().of(&variants)).await;
     }
     if args.optimized && cfg!(debug_assertions) {
         // What orders and what lies between services and engines have as much to do as the services.
@@ -311,8 +319,13 @@ async fn prove(stack: &mut Stack, plan: Plan, other: Option<Binaries>, folder: &
         stuck: rest.stuck,
         redelivered,
     };
-    fs::write(folder.join("end.json"), serde_json::to_vec_pretty(&end)?)?;
-    witness::collect(stack, folder, faults.heard).await?;
+    judge(stack, folder, &end, faults.heard).await
+}
+
+/// Brings everything that was left behind into the folder of the run, and has the checker read it there.
+async fn judge(stack: &Stack, folder: &Path, end: &End, heard: Vec<Tapped>) -> Result<(Run, Verdict)> {
+    fs::write(folder.join("end.json"), serde_json::to_vec_pretty(end)?)?;
+    witness::collect(stack, folder, heard).await?;
     let run = Run::load(folder).context("the run cannot be read")?;
     let verdict = proof::check(&run);
     fs::write(folder.join("verdict.json"), serde_json::to_vec_pretty(&verdict)?)?;

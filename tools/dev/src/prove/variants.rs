@@ -88,6 +88,35 @@ pub(super) const VARIANTS: &[Variant] = variants! {
     }
 };
 
+/// One of so many parts of equal size, in order: variants that share a drill stay together, but for those at an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// From 1.
+    number: usize,
+    of: usize,
+}
+
+impl Default for Part {
+    /// Everything.
+    fn default() -> Self {
+        Self { number: 1, of: 1 }
+    }
+}
+
+impl Part {
+    pub(super) fn of<T>(self, all: &[T]) -> &[T] {
+        let from = |number: usize| all.len() * number / self.of;
+        &all[from(self.number - 1)..from(self.number)]
+    }
+}
+
+pub(super) fn parse_part(text: &str) -> Result<Part, String> {
+    let part =
+        text.split_once('/').and_then(|(number, of)| Some(Part { number: number.parse().ok()?, of: of.parse().ok()? }));
+    part.filter(|part| (1..=part.of).contains(&part.number))
+        .ok_or_else(|| "a part is such as 2/3, the second of three".to_owned())
+}
+
 /// The variants with these names; all of them if none is named.
 pub(super) fn named(switches: &[String]) -> Result<Vec<Variant>> {
     if switches.is_empty() {
@@ -138,6 +167,20 @@ mod tests {
         assert_eq!(named(&[]).unwrap().len(), VARIANTS.len());
         assert_eq!(named(&["inbox".to_owned()]).unwrap()[0].switch, "inbox");
         assert!(named(&["inbox".to_owned(), "outbux".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn every_variant_is_in_one_of_the_parts() {
+        let all: Vec<_> = (0..33).collect();
+        for of in 1..=40 {
+            let parts: Vec<_> = (1..=of).map(|number| parse_part(&format!("{number}/{of}")).unwrap()).collect();
+            let together: Vec<_> = parts.iter().flat_map(|part| part.of(&all)).copied().collect();
+            assert_eq!(together, all);
+        }
+        assert_eq!(Part::default().of(&all), all);
+        for mistake in ["", "2", "0/3", "4/3", "1/0", "-1/3", "1/3/3"] {
+            assert!(parse_part(mistake).is_err(), "{mistake:?}");
+        }
     }
 
     /// A switch that is nowhere in the code takes nothing away.

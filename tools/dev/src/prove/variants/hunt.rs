@@ -21,7 +21,7 @@ use super::{Drill, Variant};
 use crate::{
     console,
     engines::Given,
-    prove::{customers::Customers, ledger::Ledger, rest, run_folder, witness},
+    prove::{customers::Customers, judge, ledger::Ledger, rest, run_folder, witness},
     services::SERVICES,
     stack::{Options, Stack},
 };
@@ -69,7 +69,7 @@ async fn all(stack: &mut Stack, engines: &Given, variants: &[Variant], folder: &
     for variant in variants {
         let drill = variant.drill;
         if !controls.contains_key(drill.name) {
-            let (verdict, _, took) = once(stack, engines, drill, None, folder).await?;
+            let (_, verdict, took) = once(stack, engines, drill, None, folder).await?;
             if verdict.holds() {
                 console::row("sound", format_args!("the shop as it is, {} ({})", drill.name, console::duration(took)));
             } else {
@@ -78,7 +78,7 @@ async fn all(stack: &mut Stack, engines: &Given, variants: &[Variant], folder: &
             }
             controls.insert(drill.name, verdict.holds());
         }
-        let (verdict, run, took) = once(stack, engines, drill, Some(variant.switch), folder).await?;
+        let (run, verdict, took) = once(stack, engines, drill, Some(variant.switch), folder).await?;
         let violated = verdict.violated();
         let row = Row {
             without: variant.switch,
@@ -110,7 +110,7 @@ async fn once(
     drill: &Drill,
     without: Option<&str>,
     folder: &Path,
-) -> Result<(Verdict, Run, Duration)> {
+) -> Result<(Run, Verdict, Duration)> {
     let began = Instant::now();
     let title = without.unwrap_or("nothing");
     console::heading(format_args!("Without {title}: {}", drill.name));
@@ -127,13 +127,13 @@ async fn once(
     };
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     stack.renew(options).await?;
-    let verdict = work(stack, drill, &folder).await;
+    let judged = work(stack, drill, &folder).await;
     witness::keep_logs(stack, &folder)?;
-    let (verdict, run) = verdict?;
-    Ok((verdict, run, began.elapsed()))
+    let (run, verdict) = judged?;
+    Ok((run, verdict, began.elapsed()))
 }
 
-async fn work(stack: &mut Stack, drill: &Drill, folder: &Path) -> Result<(Verdict, Run)> {
+async fn work(stack: &mut Stack, drill: &Drill, folder: &Path) -> Result<(Run, Verdict)> {
     let plan = Arc::new(drill.plan());
     fs::write(folder.join("plan.json"), serde_json::to_vec_pretty(&*plan)?)?;
     let ledger = Arc::new(Ledger::create(folder, plan.seed)?);
@@ -154,12 +154,7 @@ async fn work(stack: &mut Stack, drill: &Drill, folder: &Path) -> Result<(Verdic
         stuck: rest.stuck,
         redelivered: witness::redelivered(stack).await?,
     };
-    fs::write(folder.join("end.json"), serde_json::to_vec_pretty(&end)?)?;
-    witness::collect(stack, folder, Vec::new()).await?;
-    let run = Run::load(folder).context("the run cannot be read")?;
-    let verdict = proof::check(&run);
-    fs::write(folder.join("verdict.json"), serde_json::to_vec_pretty(&verdict)?)?;
-    Ok((verdict, run))
+    judge(stack, folder, &end, Vec::new()).await
 }
 
 /// The first order, counted as they were placed, that one of these invariants names.
