@@ -55,7 +55,13 @@ impl App {
             first_operator(&background, &passwords, email, password).await?;
         }
         let keys = SigningKeys::open(background.clone(), config.signing_key_age()).await?;
-        let state = Data::new(State { outbox: requests, passwords: passwords.clone(), keys: keys.clone() });
+        let state = State {
+            outbox: requests,
+            passwords: passwords.clone(),
+            keys: keys.clone(),
+            mails_per_network: config.mails_per_network,
+        };
+        let state = Data::new(state);
         process.part(|stop| async move {
             housekeeping::run(background.pool().clone(), keys, stop).await;
             Ok(())

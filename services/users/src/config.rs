@@ -26,6 +26,10 @@ pub struct Config {
     /// A signing key is followed by a new one after this many days
     #[arg(long, env, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     pub signing_key_days: u16,
+
+    /// Registrations and other requests for mails from one network within ten minutes; 0: any number
+    #[arg(long, env, value_name = "COUNT", default_value_t = 100)]
+    pub mails_per_network: u16,
 }
 
 impl Config {

@@ -35,6 +35,9 @@ pub enum Error {
     /// Too many failed attempts; the next one is looked at after this time.
     #[error("too many failed attempts")]
     Throttled(Duration),
+    /// Too many mails were asked for from one network; the next request is looked at after this time.
+    #[error("too many mails")]
+    TooManyMails(Duration),
     /// More passwords to hash than there are cores for; later.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -122,6 +125,12 @@ impl Error {
             Self::Throttled(pause) => {
                 let new = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts", "Too many failed attempts");
                 new.detail("Wait for the time in Retry-After, or ask for a new password with POST /password-resets.")
+                    .retry_after((*pause).max(Duration::from_secs(1)))
+            }
+            Self::TooManyMails(pause) => {
+                let title = "Too many mails were asked for from this network";
+                let new = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-mails", title);
+                new.detail("Nothing was done; send the request again after the time in Retry-After.")
                     .retry_after((*pause).max(Duration::from_secs(1)))
             }
             Self::Precondition(problem) => problem.clone(),

@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     pub(crate) passwords: Passwords,
     pub(crate) keys: SigningKeys,
+    /// 0: any number.
+    pub(crate) mails_per_network: u16,
 }
 
 /// The document at `/openapi.json`.
@@ -79,6 +81,15 @@ impl State {
     /// A connection to read with.
     async fn read(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         self.outbox.pool().acquire().await
+    }
+
+    /// To be asked before anything is done that ends in a mail to an address that the client names.
+    async fn count_mail_request(&self, client: ClientAddr) -> Result<(), Error> {
+        if self.mails_per_network == 0 {
+            return Ok(());
+        }
+        let pause = throttle::count_mail_request(self.outbox.pool(), client.network(), self.mails_per_network).await?;
+        pause.map_or(Ok(()), |pause| Err(Error::TooManyMails(pause)))
     }
 
     /// Whether the password is the account's, unless too many were wrong lately. Does the same for an address without an account, where the

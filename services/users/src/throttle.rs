@@ -1,5 +1,6 @@
 //! Slows guessing down: failed logins are counted per account and per client address, in the database, so that replicas count together.
-//! It counts for addresses that have no account in the same way, or its answers would tell which have one.
+//! It counts for addresses that have no account in the same way, or its answers would tell which have one. Requests for mails are counted per
+//! client address: otherwise anybody could have us fill other people's mailboxes.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -20,7 +21,7 @@ const ACCOUNT_MEMORY: Duration = Duration::from_secs(24 * 3600);
 /// A client address is refused until the end of its window once it has failed this often in it, on whatever accounts.
 const FAILURES_PER_CLIENT: i32 = 50;
 
-/// The window of a client address; it begins with the first failure.
+/// The window of a client address; it begins with the first failure, or with the first mail.
 const CLIENT_WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// How long both must wait until their next attempt, if they must. `client` is what counts as one client, see `web::ClientAddr::network`.
@@ -85,6 +86,30 @@ pub async fn forget_account(db: impl PgExecutor<'_>, account: &Email) -> Result<
     let account = account.digest();
     sqlx::query!("delete from throttles where scope = 'account' and subject = $1", &account).execute(db).await?;
     Ok(())
+}
+
+/// Counts a request for a mail, whatever comes of it. How long the client must wait if it asked for `most` in its window already.
+pub async fn count_mail_request(
+    db: impl PgExecutor<'_>,
+    client: IpAddr,
+    most: u16,
+) -> Result<Option<Duration>, sqlx::Error> {
+    let (client, most) = (digest(client), i32::from(most));
+    let seconds = sqlx::query_scalar!(
+        r#"insert into throttles as t (scope, subject, failures, blocked_until, expires_at)
+         values ('mails', $1, 1, now(), now() + make_interval(secs => $2))
+         on conflict (scope, subject) do update set
+            failures = case when t.expires_at <= now() then 1 else least(t.failures, $3) + 1 end,
+            blocked_until = case when t.expires_at > now() and t.failures >= $3 then t.expires_at else now() end,
+            expires_at = case when t.expires_at <= now() then excluded.expires_at else t.expires_at end
+         returning case when failures > $3 then extract(epoch from expires_at - now())::float8 end as "seconds""#,
+        &client,
+        CLIENT_WINDOW.as_secs_f64(),
+        most,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
 }
 
 fn digest(client: IpAddr) -> [u8; 32] {

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use events::users::v1::UserVerified;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use web::{Json, Path};
+use web::{ClientAddr, Json, Path};
 
 use super::{State, pages, registration::Accepted};
 use crate::{
@@ -52,12 +52,18 @@ pub struct Verified {
         (status = 413, response = super::openapi::TooLarge),
         (status = 415, response = super::openapi::NotJson),
         (status = 422, response = super::openapi::InvalidFields),
+        (status = 429, response = super::openapi::TooManyMails),
         (status = 503, response = super::openapi::Unavailable),
     )
 )]
-pub(crate) async fn request(state: Data<State>, Json(request): Json<MailTo>) -> Result<HttpResponse, Error> {
+pub(crate) async fn request(
+    state: Data<State>,
+    client: ClientAddr,
+    Json(request): Json<MailTo>,
+) -> Result<HttpResponse, Error> {
     let since = Instant::now();
     let email = request.address()?;
+    state.count_mail_request(client).await?;
     let mut tx = state.outbox.begin().await?;
     if one_time_token::may_mail(&mut tx, &email, Mail::VerifyEmail).await?
         && let Some(id) = user::awaiting_verification(&mut tx, &email).await?

@@ -41,7 +41,7 @@ use crate::{
     ),
     components(responses(
         Malformed, TooLarge, NotJson, InvalidFields, Unavailable, Unauthenticated, WrongCredentials, SessionEnded, WrongPassword, OperatorsOnly,
-        NotFound, LastOperator, UnknownLink, DeadLink, VersionMoved, VersionMissing, TooManyAttempts,
+        NotFound, LastOperator, UnknownLink, DeadLink, VersionMoved, VersionMissing, TooManyAttempts, TooManyMails,
     ))
 )]
 pub(crate) struct Document;
@@ -118,6 +118,8 @@ failures! {
     VersionMoved = "The profile has changed meanwhile": web::etag::moved();
     VersionMissing = "`If-Match` is missing": web::etag::missing();
     TooManyAttempts = "Too many failed attempts; come back after `Retry-After`": Problem::from(&Error::Throttled(Duration::from_secs(4)));
+    TooManyMails = "Too many mails were asked for from this network; come back after `Retry-After`":
+        Problem::from(&Error::TooManyMails(Duration::from_secs(300)));
 }
 
 fn failure(description: &str, problem: &Problem) -> RefOr<Response> {

@@ -11,7 +11,7 @@ use events::users::v1::{PasswordChanged, UserVerified};
 use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use web::{Json, Path};
+use web::{ClientAddr, Json, Path};
 
 use super::{State, email_verifications::MailTo, pages, registration::Accepted};
 use crate::{
@@ -44,12 +44,18 @@ pub struct NewPassword {
         (status = 413, response = super::openapi::TooLarge),
         (status = 415, response = super::openapi::NotJson),
         (status = 422, response = super::openapi::InvalidFields),
+        (status = 429, response = super::openapi::TooManyMails),
         (status = 503, response = super::openapi::Unavailable),
     )
 )]
-pub(crate) async fn request(state: Data<State>, Json(request): Json<MailTo>) -> Result<HttpResponse, Error> {
+pub(crate) async fn request(
+    state: Data<State>,
+    client: ClientAddr,
+    Json(request): Json<MailTo>,
+) -> Result<HttpResponse, Error> {
     let since = Instant::now();
     let email = request.address()?;
+    state.count_mail_request(client).await?;
     let mut tx = state.outbox.begin().await?;
     if one_time_token::may_mail(&mut tx, &email, Mail::ResetPassword).await?
         && let Some(account) = user::credentials_by_email(&mut tx, &email).await?

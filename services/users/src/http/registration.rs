@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
-use web::Json;
+use web::{ClientAddr, Json};
 
 use super::{State, answer_time};
 use crate::{
@@ -63,12 +63,18 @@ impl Accepted {
         (status = 413, response = super::openapi::TooLarge),
         (status = 415, response = super::openapi::NotJson),
         (status = 422, response = super::openapi::InvalidFields),
+        (status = 429, response = super::openapi::TooManyMails),
         (status = 503, response = super::openapi::Unavailable),
     )
 )]
-pub(crate) async fn register(state: Data<State>, Json(request): Json<Register>) -> Result<HttpResponse, Error> {
+pub(crate) async fn register(
+    state: Data<State>,
+    client: ClientAddr,
+    Json(request): Json<Register>,
+) -> Result<HttpResponse, Error> {
     let since = Instant::now();
     let (email, name, password) = request.check()?;
+    state.count_mail_request(client).await?;
     let password_hash = state.passwords.hash(password).await?;
     let mut tx = state.outbox.begin().await?;
     match user::register(&mut tx, &email, &name, &password_hash).await? {

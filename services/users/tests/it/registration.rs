@@ -3,7 +3,7 @@
 use events::users::v1::{EmailVerificationRequested, RegistrationRepeated, UserRegistered};
 use futures_util::future::join_all;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{PASSWORD, TestApp, send};
 
@@ -143,5 +143,37 @@ async fn everything_that_is_wrong_is_said_at_once() {
         let body = json!({ "email": email, "name": name, "password": PASSWORD });
         app.post("/users", body).await.expect_fields("invalid-fields", &["#/name"]);
     }
+    app.close().await;
+}
+
+#[tokio::test]
+async fn one_network_asks_for_so_many_mails_and_for_no_more_until_its_time_is_over() {
+    let app = TestApp::start_with(&["--mails-per-network", "3", "--trusted-proxies", "1"]).await;
+    let ask = |network: &'static str, path: &'static str, body: Value| {
+        send(app.request(Method::POST, path).header("x-forwarded-for", network).json(&body))
+    };
+    let new = |email: &str| json!({ "email": email, "name": "Ada", "password": PASSWORD });
+    let [first, other] = ["192.0.2.1", "192.0.2.2"];
+    // What cannot be used ends in no mail, and does not count.
+    ask(first, "/users", new("ada")).await.expect(422);
+    ask(first, "/users", new("ada@example.org")).await.expect(202);
+    // Whether there is such an account is nobody's business, so both count.
+    ask(first, "/email-verifications", json!({ "email": "nobody@example.org" })).await.expect(202);
+    ask(first, "/password-resets", json!({ "email": "ada@example.org" })).await.expect(202);
+
+    for (path, body) in [
+        ("/users", new("eve@example.org")),
+        ("/email-verifications", json!({ "email": "ada@example.org" })),
+        ("/password-resets", json!({ "email": "ada@example.org" })),
+    ] {
+        let refused = ask(first, path, body).await;
+        refused.expect_problem(429, "too-many-mails");
+        assert!((1..=600).contains(&refused.header("retry-after").parse::<u64>().unwrap()), "{refused:?}");
+    }
+    assert_eq!(app.stage.count("select count(*) from users").await, 1);
+    ask(other, "/users", new("eve@example.org")).await.expect(202);
+
+    app.stage.execute("update throttles set expires_at = now() - interval '1 second' where scope = 'mails'").await;
+    ask(first, "/users", new("bob@example.org")).await.expect(202);
     app.close().await;
 }

@@ -6,7 +6,7 @@ pub(crate) mod debian_root;
 mod installation;
 mod node;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -39,6 +39,11 @@ pub(super) fn is_installed() -> bool {
 pub(crate) fn nodes(state: &State) -> Vec<Node> {
     let count = state.brokers.as_ref().map_or(1, |brokers| brokers.count);
     (0..count).map(|number| Node::of(state, number)).collect()
+}
+
+/// The folders with what they say themselves; what they print is with the logs of the stack.
+pub(crate) fn logs(state: &State) -> Vec<PathBuf> {
+    nodes(state).into_iter().map(|node| node.logs()).filter(|folder| folder.exists()).collect()
 }
 
 /// Starts those that do not run, and waits until all of them answer.

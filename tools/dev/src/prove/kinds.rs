@@ -69,6 +69,8 @@ macro_rules! kinds {
                     // Between the services and several brokers there is no proxy.
                     Self::LostConfirm | Self::LostConsumerAck | Self::CutAfterPublishes | Self::LateDelivery => !cluster,
                     Self::BrokerSilent | Self::BrokerRefused => !cluster,
+                    // Of several, `pause_node` does that to one of them.
+                    Self::PauseBroker => !cluster,
                     _ => cluster || self.about().ground != Ground::Cluster,
                 }
             }

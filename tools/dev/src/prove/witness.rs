@@ -9,7 +9,14 @@ use proof::ledger::{Binding, Mail, Queue, Tapped};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{console::Step, endpoint::encode, engines::RabbitMq, http, services::SERVICES, stack::Stack};
+use crate::{
+    console::Step,
+    endpoint::encode,
+    engines::{RabbitMq, private_rabbitmq},
+    http,
+    services::SERVICES,
+    stack::Stack,
+};
 
 /// The queue that hears everything.
 pub(super) const TAP: &str = "tap";
@@ -62,9 +69,7 @@ const TABLES: [(&str, &str, &str); 13] = [
 /// Makes the queue that hears everything, before anybody says anything.
 pub(crate) async fn tap(rabbitmq: &RabbitMq, queue: &str) -> Result<()> {
     let vhost = encode(&rabbitmq.vhost);
-    let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
-    let user = &rabbitmq.management.user;
-    ask(rabbitmq, Method::PUT, &format!("permissions/{vhost}/{}", encode(user)), Some(&all)).await?;
+    rabbitmq.open_vhost().await?;
     let durable = json!({ "durable": true, "arguments": { "x-queue-type": "quorum" } });
     ask(rabbitmq, Method::PUT, &format!("queues/{vhost}/{queue}"), Some(&durable)).await?;
     let everything = json!({ "routing_key": "#" });
@@ -76,6 +81,7 @@ pub(crate) async fn tap(rabbitmq: &RabbitMq, queue: &str) -> Result<()> {
 pub(super) async fn tap_first(rabbitmq: &RabbitMq, queue: &str) -> Result<()> {
     let vhost = encode(&rabbitmq.vhost);
     ask(rabbitmq, Method::PUT, &format!("vhosts/{vhost}"), Some(&json!({}))).await?;
+    rabbitmq.open_vhost().await?;
     let topic = json!({ "type": "topic", "durable": true });
     ask(rabbitmq, Method::PUT, &format!("exchanges/{vhost}/events"), Some(&topic)).await?;
     tap(rabbitmq, queue).await
@@ -163,10 +169,12 @@ pub(super) async fn collect(stack: &Stack, folder: &Path, mut heard: Vec<Tapped>
 pub(super) fn keep_logs(stack: &Stack, folder: &Path) -> Result<()> {
     let to = folder.join("logs");
     fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
-    for log in fs::read_dir(stack.state.logs())? {
-        let log = log?;
-        fs::copy(log.path(), to.join(log.file_name()))
-            .with_context(|| format!("cannot copy {}", log.path().display()))?;
+    for folder in [vec![stack.state.logs()], private_rabbitmq::logs(&stack.state)].concat() {
+        for log in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let log = log?;
+            fs::copy(log.path(), to.join(log.file_name()))
+                .with_context(|| format!("cannot copy {}", log.path().display()))?;
+        }
     }
     Ok(())
 }

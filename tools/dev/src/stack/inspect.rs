@@ -76,9 +76,7 @@ impl Stack {
     pub async fn tap(&self) -> Result<()> {
         let rabbitmq = &self.engines.rabbitmq;
         let vhost = endpoint::encode(&rabbitmq.vhost);
-        let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
-        let admin = endpoint::encode(&rabbitmq.management.user);
-        self.ask_broker(Method::PUT, &format!("/api/permissions/{vhost}/{admin}"), &all).await?;
+        rabbitmq.open_vhost().await?;
         let queue = json!({ "durable": true, "arguments": {} });
         self.ask_broker(Method::PUT, &format!("/api/queues/{vhost}/{TAP}"), &queue).await?;
         let exchanges = rabbitmq.get(&format!("exchanges/{vhost}")).await?;

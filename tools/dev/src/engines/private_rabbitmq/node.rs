@@ -58,6 +58,10 @@ impl Node {
         Tracked::find(pid, &format!("-home {}", self.folder.display()))
     }
 
+    pub(super) fn logs(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
     /// Whether it has ever run.
     pub(super) fn has_data(&self) -> bool {
         self.folder.join("mnesia").exists()
@@ -132,7 +136,7 @@ impl Node {
             .env("RABBITMQ_ADVANCED_CONFIG_FILE", own("advanced.config"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", own("enabled_plugins"))
             .env("RABBITMQ_MNESIA_BASE", own("mnesia"))
-            .env("RABBITMQ_LOG_BASE", own("log"))
+            .env("RABBITMQ_LOG_BASE", self.logs())
             .env("RABBITMQ_PID_FILE", own("pid"))
             .env("RABBITMQ_SCHEMA_DIR", own("schema"))
             .env("RABBITMQ_GENERATED_CONFIG_DIR", own("config"))
