@@ -194,12 +194,15 @@ impl DeadLetters {
         .await?
         .rows_affected()
             == 1;
-        // The inbox absorbs what may still be in the broker. Only UUIDv7 has a place there; nothing else would be admitted anyway.
-        if discarded && message_id.get_version_num() == 7 {
+        // The inbox absorbs what may still be in the broker. What has no place there, because it has no time in its id or is older than the
+        // inbox, would not be admitted anyway.
+        if discarded && let Some(partition) = inbox_partition(message_id) {
             sqlx::query!(
-                "insert into messaging.inbox (message_id, consumer) values ($1, $2) on conflict do nothing",
+                "insert into messaging.inbox (message_id, consumer)
+                 select $1, $2 where to_regclass($3) is not null on conflict do nothing",
                 message_id,
                 self.consumer,
+                partition,
             )
             .execute(&mut *tx)
             .await?;
@@ -268,4 +271,11 @@ impl DeadLetters {
         (self.ring)();
         Ok(true)
     }
+}
+
+/// The partition for the day in an id (`messaging.maintain_partitions`).
+fn inbox_partition(message_id: Uuid) -> Option<String> {
+    let (seconds, _) = message_id.get_timestamp().filter(|_| message_id.get_version_num() == 7)?.to_unix();
+    let day = DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0)?.date_naive();
+    Some(format!("messaging.inbox_{}", day.format("%Y%m%d")))
 }

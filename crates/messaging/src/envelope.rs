@@ -8,7 +8,10 @@ use lapin::{
 };
 use uuid::Uuid;
 
-use crate::{context::TraceContext, event};
+use crate::{
+    context::TraceContext,
+    event::{self, MAX_KEY_BYTES},
+};
 
 const KEY: &str = "x-key";
 const SEQ: &str = "x-seq";
@@ -87,10 +90,13 @@ impl Envelope {
     /// Reads the envelope of a delivery, or says what is missing.
     pub(crate) fn read(properties: &BasicProperties) -> Result<Self, String> {
         let headers = properties.headers().clone().unwrap_or_default();
-        let text = |name: &str| match headers.inner().get(name) {
-            Some(AMQPValue::LongString(value)) => std::str::from_utf8(value.as_bytes()).ok(),
-            Some(AMQPValue::ShortString(value)) => Some(value.as_str()),
-            _ => None,
+        let text = |name: &str| {
+            let text = match headers.inner().get(name) {
+                Some(AMQPValue::LongString(value)) => std::str::from_utf8(value.as_bytes()).ok(),
+                Some(AMQPValue::ShortString(value)) => Some(value.as_str()),
+                _ => None,
+            };
+            text.filter(|text| is_storable(text))
         };
         let number = |name: &str| match headers.inner().get(name) {
             Some(AMQPValue::LongLongInt(value)) => Some(*value),
@@ -99,7 +105,8 @@ impl Envelope {
         };
         let flag = |name: &str| matches!(headers.inner().get(name), Some(AMQPValue::Boolean(true)));
         let property = |value: &Option<lapin::types::ShortString>, name: &str| {
-            value.as_ref().map(|value| value.as_str().to_owned()).ok_or(format!("the property {name} is missing"))
+            let value = value.as_ref().map(|value| value.as_str().to_owned()).filter(|value| is_storable(value));
+            value.ok_or(format!("the property {name} is missing, or not a text"))
         };
 
         let message_id = property(properties.message_id(), "message_id")?;
@@ -109,7 +116,10 @@ impl Envelope {
                 .map_err(|_| format!("the property message_id is not a UUID: {message_id}"))?,
             event_type: property(properties.kind(), "type")?,
             producer: property(properties.app_id(), "app_id")?,
-            key: text(KEY).ok_or(format!("the header {KEY} is missing"))?.to_owned(),
+            key: text(KEY)
+                .filter(|key| key.len() <= MAX_KEY_BYTES)
+                .ok_or(format!("the header {KEY} is missing, not a text, or longer than {MAX_KEY_BYTES} bytes"))?
+                .to_owned(),
             seq: number(SEQ).ok_or(format!("the header {SEQ} is missing"))?,
             occurred_at: number(OCCURRED_AT_MS)
                 .and_then(|ms| Utc.timestamp_millis_opt(ms).single())
@@ -126,7 +136,7 @@ impl Envelope {
     /// content: however often it is delivered, it is kept once.
     pub(crate) fn salvage(properties: &BasicProperties, payload: &[u8]) -> Self {
         let property = |value: &Option<lapin::types::ShortString>| {
-            value.as_ref().map(|value| value.as_str().to_owned()).unwrap_or_default()
+            value.as_ref().map(|value| value.as_str().replace('\0', "\u{fffd}")).unwrap_or_default()
         };
         let message_id = property(properties.message_id());
         Self {
@@ -147,6 +157,11 @@ impl Envelope {
     pub(crate) fn lane(&self) -> i16 {
         event::lane(&self.key)
     }
+}
+
+/// Text of Postgres holds every character but this one.
+fn is_storable(text: &str) -> bool {
+    !text.contains('\0')
 }
 
 #[cfg(test)]
@@ -186,7 +201,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let properties = envelope().properties().with_headers(FieldTable::default());
-        assert_eq!(Envelope::read(&properties).unwrap_err(), "the header x-key is missing");
+        let missing = "the header x-key is missing, not a text, or longer than 1024 bytes";
+        assert_eq!(Envelope::read(&properties).unwrap_err(), missing);
     }
 
     #[test]

@@ -105,7 +105,8 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
         }
         cause = error.source();
     }
-    text
+    // No text of Postgres can hold it, and what failed must be stored.
+    text.replace('\0', "\u{fffd}")
 }
 
 /// What a failed attempt means, once Postgres' own reasons are told apart.
@@ -162,6 +163,8 @@ pub(crate) fn database_verdict(error: &sqlx::Error) -> Verdict {
         sqlx::Error::Database(database) => match database.code().as_deref() {
             // serialization_failure, deadlock_detected
             Some("40001" | "40P01") => Verdict::Again,
+            // A statement that took too long, or too much room for temporary files: that is about this message, and not about the database.
+            Some("57014" | "53400") => Verdict::Retry,
             // inbox: no partition for this id, so the message is outside the window of the inbox
             Some("23514") if database.table() == Some("inbox") => Verdict::Reject,
             Some(code) => match &code[..2] {

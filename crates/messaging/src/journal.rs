@@ -150,7 +150,9 @@ pub async fn erase(conn: &mut PgConnection, key: &str) -> Result<u64, sqlx::Erro
     .execute(&mut *conn)
     .await?;
     let done = sqlx::query!(
-        "update messaging.journal set payload = null where key = $1 and sensitive and payload is not null",
+        // Whatever a client had carried along goes with it.
+        "update messaging.journal set payload = null, context = context - 'baggage'
+         where key = $1 and sensitive and payload is not null",
         key
     )
     .execute(conn)

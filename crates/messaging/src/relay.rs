@@ -213,10 +213,14 @@ impl Relay {
         let channels = match channels {
             Some(channels) => channels,
             None => {
+                self.lanes.idle();
                 let opened = tokio::select! {
                     () = too_late => return Ok(None),
                     opened = Channels::open(&self.broker, self.options.confirm_deadline) => opened?,
                 };
+                if self.lanes.at_work() {
+                    self.outbox.answered(self.renew_lanes()).await?;
+                }
                 channels.insert(opened)
             }
         };

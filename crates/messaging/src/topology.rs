@@ -24,6 +24,11 @@ pub const LOGS_EXCHANGE: &str = "logs";
 /// Where a queue's own dead letters go: a net under the consumer, which keeps its dead letters in Postgres.
 pub const DEAD_EXCHANGE: &str = "dead";
 
+/// The broker gives up on a message after so many deliveries that came to nothing: never. Since RabbitMQ 4 it is 20 unless something else is
+/// said, and each lost connection counts for all messages in hand; from a queue without dead-lettering, such as the net, they vanish then. How
+/// often to try is decided here, where it is known why it failed.
+const DELIVERIES: u32 = 1_000_000_000;
+
 /// What a queue of lines keeps while no collector takes them; then the oldest make room. A collector that is away must never fill the broker.
 const MAX_LINES: u64 = 100_000;
 const MAX_LINES_BYTES: u64 = 64 * 1024 * 1024;
@@ -118,6 +123,41 @@ impl Subscription {
         consumed.chain(net).collect()
     }
 
+    /// The name of the policy that one of its queues has.
+    fn policy_of<'a>(&'a self, queue: &'a str) -> &'a str {
+        if queue == self.dead_queue() { queue } else { &self.consumer }
+    }
+
+    /// What the broker may do with its queues. At-least-once dead-lettering needs `reject-publish`; without a limit it never rejects.
+    fn policies(&self, vhost: &str) -> Vec<Value> {
+        let policy = |name: &str, queues: &[String], definition: Value| {
+            let queues: Vec<_> = queues.iter().map(|name| escape(name)).collect();
+            json!({
+                "name": name, "vhost": vhost, "apply-to": "queues", "priority": 1,
+                "pattern": format!("^({})$", queues.join("|")),
+                "definition": definition,
+            })
+        };
+        let of_queues = match self.feed {
+            Feed::Events => json!({
+                "dead-letter-exchange": DEAD_EXCHANGE,
+                "dead-letter-routing-key": self.consumer,
+                "dead-letter-strategy": "at-least-once",
+                "delivery-limit": DELIVERIES,
+                "overflow": "reject-publish",
+            }),
+            Feed::Logs => {
+                json!({ "max-length": MAX_LINES, "max-length-bytes": MAX_LINES_BYTES, "overflow": "drop-head" })
+            }
+        };
+        let mut policies = vec![policy(&self.consumer, &self.queue_names(), of_queues)];
+        if self.feed == Feed::Events {
+            let dead = self.dead_queue();
+            policies.push(policy(&dead, std::slice::from_ref(&dead), json!({ "delivery-limit": DELIVERIES })));
+        }
+        policies
+    }
+
     /// (exchange, queue, routing key), sorted.
     fn bindings(&self) -> BTreeSet<(String, String, String)> {
         let mut bindings = BTreeSet::new();
@@ -163,7 +203,7 @@ pub fn definitions(vhost: &str, users: &[User<'_>]) -> Value {
             json!({ "source": source, "vhost": vhost, "destination": destination, "destination_type": "queue",
                     "routing_key": routing_key, "arguments": {} })
         }));
-        policies.push(policy(vhost, subscription));
+        policies.extend(subscription.policies(vhost));
     }
     json!({
         "vhosts": [{ "name": vhost }],
@@ -181,25 +221,6 @@ pub fn definitions(vhost: &str, users: &[User<'_>]) -> Value {
         "queues": queues,
         "bindings": bindings,
         "policies": policies,
-    })
-}
-
-/// What may be done with a queue of this feed. At-least-once dead-lettering needs `reject-publish`; without a limit it never rejects.
-fn policy(vhost: &str, subscription: &Subscription) -> Value {
-    let definition = match subscription.feed {
-        Feed::Events => json!({
-            "dead-letter-exchange": DEAD_EXCHANGE,
-            "dead-letter-routing-key": subscription.consumer,
-            "dead-letter-strategy": "at-least-once",
-            "overflow": "reject-publish",
-        }),
-        Feed::Logs => json!({ "max-length": MAX_LINES, "max-length-bytes": MAX_LINES_BYTES, "overflow": "drop-head" }),
-    };
-    let queues: Vec<_> = subscription.queue_names().iter().map(|name| escape(name)).collect();
-    json!({
-        "name": subscription.consumer, "vhost": vhost, "apply-to": "queues", "priority": 1,
-        "pattern": format!("^({})$", queues.join("|")),
-        "definition": definition,
     })
 }
 
@@ -293,19 +314,16 @@ impl Management {
         let differs = |what: String| Err(Error::Topology(what));
         let mut found = BTreeSet::new();
         for (name, expected) in subscription.declared() {
-            let has_policy = name != subscription.dead_queue();
-            let queue = self.queue(&name, has_policy).await?;
+            let queue = self.queue(&name).await?;
             if queue["arguments"] != expected {
                 return differs(format!(
                     "queue {name} has the arguments {}, wanted are {expected}",
                     queue["arguments"]
                 ));
             }
-            if has_policy && queue["policy"] != json!(subscription.consumer) {
-                return differs(format!(
-                    "queue {name} has the policy {}, wanted is \"{}\"",
-                    queue["policy"], subscription.consumer
-                ));
+            let policy = subscription.policy_of(&name);
+            if queue["policy"] != json!(policy) {
+                return differs(format!("queue {name} has the policy {}, wanted is \"{policy}\"", queue["policy"]));
             }
             let bindings = self.get(&format!("queues/{}/{name}/bindings", encode(&self.vhost))).await?;
             for binding in bindings.as_array().into_iter().flatten() {
@@ -326,9 +344,9 @@ impl Management {
         Ok(())
     }
 
-    /// A queue, with its policy where that is asked for. The list without statistics knows a policy at once; a single queue's page only
+    /// A queue, with its policy. The list without statistics knows a policy at once; a single queue's page only
     /// with its next statistics, 5 s apart. A broker that leaves it out of the list is asked for as long.
-    async fn queue(&self, name: &str, with_policy: bool) -> Result<Value, Error> {
+    async fn queue(&self, name: &str) -> Result<Value, Error> {
         let list = format!("queues/{}?disable_stats=true&enable_queue_totals=true", encode(&self.vhost));
         let single = format!("queues/{}/{name}", encode(&self.vhost));
         let listed = self.get(&list).await?;
@@ -338,7 +356,7 @@ impl Management {
             None => self.get(&single).await?,
         };
         for _ in 0..POLICY_LOOKS {
-            if !with_policy || queue["policy"].is_string() {
+            if queue["policy"].is_string() {
                 break;
             }
             tokio::time::sleep(POLICY_LOOK_PERIOD).await;

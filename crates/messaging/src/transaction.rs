@@ -2,13 +2,16 @@
 
 mod rows;
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use failpoints::{hit, without};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::Span;
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::{
     Audience, Envelope, Event, Outbox, PublishError,
@@ -51,6 +54,9 @@ impl Plans {
         }
     }
 }
+
+/// The last time that 48 bits of milliseconds can say, in the year 10889.
+const LAST_IN_AN_ID: Duration = Duration::from_millis((1 << 48) - 1);
 
 /// An event on its way into the outbox.
 pub(crate) struct Pending {
@@ -97,13 +103,13 @@ impl OutboxTransaction {
     }
 
     /// As [`publish`](Self::publish), at a time (by the database's clock): the way to wait for something. The event takes its number
-    /// in the order of its key when it comes due.
+    /// in the order of its key when it comes due. The time in its id (RFC 9562 §5.7) is that one, too: who hears it may have to remember for
+    /// weeks that it did, and remembers by that time.
     pub fn publish_at<E: Event>(&mut self, event: &E, due_at: DateTime<Utc>) -> Result<Uuid, PublishError> {
-        let pending = Pending { deadline: true, ..Pending::new(event)? };
+        let pending = Pending { deadline: true, ..Pending::with_id(event, id_at(due_at))? };
         let message_id = pending.message_id;
         if without("schedule") {
-            self.pending.push(pending);
-            return Ok(message_id);
+            return self.publish(event);
         }
         self.scheduled.push((pending, due_at));
         Ok(message_id)
@@ -184,8 +190,19 @@ impl OutboxTransaction {
     }
 }
 
+/// A UUIDv7 of that time, or of now if that is later.
+fn id_at(due_at: DateTime<Utc>) -> Uuid {
+    let since_epoch = due_at.max(Utc::now()) - DateTime::UNIX_EPOCH;
+    let since_epoch = since_epoch.to_std().unwrap_or_default().min(LAST_IN_AN_ID);
+    Uuid::new_v7(Timestamp::from_unix(NoContext, since_epoch.as_secs(), since_epoch.subsec_nanos()))
+}
+
 impl Pending {
     fn new<E: Event>(event: &E) -> Result<Self, PublishError> {
+        Self::with_id(event, Uuid::now_v7())
+    }
+
+    fn with_id<E: Event>(event: &E, message_id: Uuid) -> Result<Self, PublishError> {
         if event.key().is_empty() {
             return Err(PublishError::EmptyKey { event_type: E::TYPE });
         }
@@ -197,7 +214,6 @@ impl Pending {
         if bytes > MAX_PAYLOAD_BYTES {
             return Err(PublishError::TooLarge { event_type: E::TYPE, bytes });
         }
-        let message_id = Uuid::now_v7();
         let span = spans::create(E::TYPE, message_id, event.key());
         metrics::counter!("messaging_events_created_total", "type" => E::TYPE).increment(1);
         Ok(Self {

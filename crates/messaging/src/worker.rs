@@ -6,10 +6,11 @@
 
 mod waiting;
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{error::Error as StdError, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use failpoints::{hit, without};
+use futures_util::FutureExt as _;
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
@@ -21,8 +22,8 @@ use uuid::Uuid;
 use crate::{
     Error, HandlerError, Outbox, OutboxTransaction, RetryPolicy,
     context::{TraceContext, spans},
-    error::chain,
-    meters, relay,
+    error::{Verdict, chain},
+    meters, pool, relay,
     retry::RECONNECT,
 };
 
@@ -127,6 +128,12 @@ impl TaskError {
     /// See [`TaskError::Fail`].
     pub fn fail(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Fail(error.into())
+    }
+
+    /// The service's own database failed: unavailable while it cannot be reached, else tried again. A row that cannot be read, because a newer
+    /// version wrote it, is one job's trouble, and not everybody's.
+    pub fn database(error: sqlx::Error) -> Self {
+        if pool::is_unreachable(&error) { Self::unavailable(error) } else { Self::retry(error) }
     }
 
     /// See [`TaskError::Unavailable`].
@@ -298,10 +305,7 @@ impl<T: Task> Worker<T> {
     async fn work(self, job: Job) -> Weather {
         let span = spans::job(T::NAME, job.id, job.attempt, &job.context);
         async {
-            let result = match timeout(self.deadline, self.task.perform(&job)).await {
-                Ok(result) => result,
-                Err(_) => Err(TaskError::retry(format!("it took longer than {:?}", self.deadline))),
-            };
+            let result = self.attempt(&job).await;
             let (outcome, weather) = self.judge(&job, result);
             meters::job_tried(T::NAME, outcome.name());
             if let Outcome::Retrying { error, .. } | Outcome::Failed { error, .. } = &outcome {
@@ -320,11 +324,50 @@ impl<T: Task> Worker<T> {
             if let Err(error) = self.outbox.answered(self.finish(&job, outcome, weather)).await {
                 // The lease expires and the job is done again; the provider's idempotency makes that harmless.
                 warn!(task = T::NAME, job = %job.id, ?error, "the outcome of a job could not be recorded");
+                if matches!(error.verdict(), Verdict::Retry | Verdict::Reject) {
+                    self.put_off(&job, &error).await;
+                }
             }
             weather
         }
         .instrument(span)
         .await
+    }
+
+    /// One attempt. None is made any more when the last ones came to no end, with their processes or their records.
+    async fn attempt(&self, job: &Job) -> Result<T::Done, TaskError> {
+        if job.attempt > self.retry.max_attempts && !without("lost-attempts") {
+            return Err(TaskError::retry("the attempts before came to no end"));
+        }
+        let performing = AssertUnwindSafe(self.task.perform(job)).catch_unwind();
+        match timeout(self.deadline, performing).await {
+            Ok(Ok(result)) => result,
+            // The panic hook has logged it.
+            Ok(Err(_panic)) => Err(TaskError::retry("it panicked")),
+            Err(_) => Err(TaskError::retry(format!("it took longer than {:?}", self.deadline))),
+        }
+    }
+
+    /// What cannot be recorded is not tried again at once, and each time later.
+    async fn put_off(&self, job: &Job, error: &HandlerError) {
+        let delay = self.retry.delay(job.attempt);
+        let putting_off = async {
+            sqlx::query!(
+                "update messaging.job
+                 set lease = null, last_error = $4, due_at = greatest(due_at, now() + make_interval(secs => $5))
+                 where task = $1 and id = $2 and lease = $3",
+                T::NAME,
+                job.id,
+                job.lease,
+                error.message(),
+                delay.as_secs_f64(),
+            )
+            .execute(&self.outbox.pool)
+            .await
+        };
+        if let Err(error) = self.outbox.answered(putting_off).await {
+            warn!(task = T::NAME, job = %job.id, %error, "a job cannot be put off; its lease will expire");
+        }
     }
 
     fn judge(&self, job: &Job, result: Result<T::Done, TaskError>) -> (Outcome<T::Done>, Weather) {

@@ -127,6 +127,10 @@ impl Lane {
                 }
                 // The database or what the handler needs is away. Nothing is decided and no attempt is spent.
                 Err(error) => {
+                    if suspect && !without("unmarked-pause") {
+                        // Whoever takes it next would count a death of this process.
+                        self.unmark(message).await;
+                    }
                     // What fails in several lanes at once is one failure.
                     if let Extended::By(delay) = self.consumer.state.pause.extend() {
                         warn!(consumer = self.consumer.name, error = error.message(), ?delay, "paused");
@@ -179,12 +183,16 @@ impl Lane {
     /// The fate of a message is decided and committed.
     async fn finish(&self, message: &Message, suspect: bool) {
         if suspect {
-            let unmarking = self.consumer.unmark(message.envelope.message_id);
-            if let Err(error) = self.consumer.outbox.answered(unmarking).await {
-                debug!(%error, "a mark stays behind and will be swept up");
-            }
+            self.unmark(message).await;
         }
         self.acks.done([message.tag]).await;
+    }
+
+    async fn unmark(&self, message: &Message) {
+        let unmarking = self.consumer.unmark(message.envelope.message_id);
+        if let Err(error) = self.consumer.outbox.answered(unmarking).await {
+            debug!(%error, "a mark stays behind and will be swept up");
+        }
     }
 
     fn resume(&self) {

@@ -1,4 +1,4 @@
-//! The net under a consumer: what the broker itself has dead-lettered (a delivery limit, an operator's reject) becomes a dead letter in Postgres,
+//! The net under a consumer: what the broker itself has dead-lettered (an operator's limit or reject) becomes a dead letter in Postgres,
 //! where it can be seen and redriven like any other.
 
 use futures_util::StreamExt as _;
@@ -39,10 +39,27 @@ impl Consumer {
         let mut deliveries = channel.basic_consume(queue.into(), "".into(), options, Default::default()).await?;
         while let Some(delivery) = deliveries.next().await {
             let message = Message::read(delivery?);
-            let burying = self.bury(&message, "the broker gave up on it (delivery limit or reject)");
-            self.outbox.answered(burying).await.map_err(|error| Error::Configuration(error.message()))?;
+            self.bury_in_the_end(&message).await;
             channel.basic_ack(message.tag, BasicAckOptions::default()).await?;
         }
         Ok(())
+    }
+
+    /// Not given back to the broker while the database is away: it counts that.
+    async fn bury_in_the_end(&self, message: &Message) {
+        let mut failures = 0;
+        loop {
+            let burying = self.bury(message, "the broker gave up on it (an operator's limit or reject)");
+            let Err(error) = self.outbox.answered(burying).await else { return };
+            failures += 1;
+            let delay = RECONNECT.delay(failures);
+            warn!(
+                consumer = self.name,
+                error = error.message(),
+                ?delay,
+                "a dead letter of the broker cannot be taken in"
+            );
+            tokio::time::sleep(delay).await;
+        }
     }
 }

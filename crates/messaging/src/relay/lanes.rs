@@ -29,6 +29,8 @@ struct State {
     /// Held, but another relay should have them: given back when nothing of them is in hand.
     surplus: Vec<i16>,
     deadline: Option<Instant>,
+    /// Since when there has been nobody to publish to.
+    idle_since: Option<Instant>,
 }
 
 /// What a relay may work on now.
@@ -47,6 +49,22 @@ impl Lanes {
 
     pub(crate) fn count(&self) -> usize {
         self.state().held.len()
+    }
+
+    /// Nothing can be published from now on.
+    pub(crate) fn idle(&self) {
+        self.state().idle_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Something can be published again. True: for so long nothing could that the lanes were left to others.
+    pub(crate) fn at_work(&self) -> bool {
+        self.state().idle_since.take().is_some_and(|since| since.elapsed() >= self.ttl)
+    }
+
+    /// A relay that has had no broker for longer than a lease leaves its lanes to those that have one.
+    fn is_idle(&self) -> bool {
+        let idle_since = self.state().idle_since;
+        !without("idle-relays") && idle_since.is_some_and(|since| since.elapsed() >= self.ttl)
     }
 
     /// The lease, while there is one.
@@ -158,21 +176,27 @@ impl Lanes {
 
 impl Relay {
     pub(super) async fn keep_lanes(&self, stop: &CancellationToken) -> Result<(), Error> {
-        let wake = &self.outbox.shared.wake;
         // A renewal that takes as long as the lease comes too late anyway.
         let deadline = self.options.lease.min(self.outbox.answer_deadline);
-        super::every("renewing the lanes", self.options.lease / 3, deadline, stop, || async {
-            let before = wake.held.load(Ordering::Acquire);
+        super::every("renewing the lanes", self.options.lease / 3, deadline, stop, || self.renew_lanes()).await
+    }
+
+    /// Renews the lanes, or leaves them to relays that can do something with them.
+    pub(super) async fn renew_lanes(&self) -> Result<(), sqlx::Error> {
+        let wake = &self.outbox.shared.wake;
+        let before = wake.held.load(Ordering::Acquire);
+        if self.lanes.is_idle() {
+            self.lanes.release_all(&self.outbox.pool).await?;
+        } else {
             self.lanes.refresh(&self.outbox.pool).await?;
-            let held = self.lanes.state().held.iter().fold(0, |lanes, lane| lanes | lane_bit(*lane));
-            wake.held.store(held, Ordering::Release);
-            metrics::gauge!("messaging_relay_lanes").set(f64::from(held.count_ones()));
-            if held & !before != 0 {
-                // Whatever has gathered in the new lanes.
-                wake.local.notify_one();
-            }
-            Ok(())
-        })
-        .await
+        }
+        let held = self.lanes.state().held.iter().fold(0, |lanes, lane| lanes | lane_bit(*lane));
+        wake.held.store(held, Ordering::Release);
+        metrics::gauge!("messaging_relay_lanes").set(f64::from(held.count_ones()));
+        if held & !before != 0 {
+            // Whatever has gathered in the new lanes.
+            wake.local.notify_one();
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What becomes of messages that cannot be handled.
 
+use futures_util::StreamExt as _;
 use messaging::{Event as _, Filter, HandlerError};
 use testkit::eventually;
 
@@ -80,10 +81,16 @@ async fn undecodable_unknown_and_oversize_messages_do_not_block() {
     publish_raw(&stage, key, ancient, b"").await;
     publish(&stage.outbox, "p-1", 1).await;
 
-    let flow = Flow::start(&stage, Record::always());
+    let consumer = consumer(&stage.broker, &stage.outbox, Record::always());
+    let letters = consumer.dead_letters();
+    let flow = Flow::start_with(&stage, consumer);
     eventually("the good one has its effect", async || effects(&stage).await == 1).await;
     eventually("the bad ones are dead, each once", async || parked(&stage, "dead").await == 5).await;
     flow.settle(&stage).await;
+    for letter in letters.list(&Filter::default(), 10).await.unwrap() {
+        assert!(letters.discard(letter.message_id, "ada").await.unwrap(), "{letter:?}");
+    }
+    assert_eq!(parked(&stage, "dead").await, 0);
     stage.expect_leftovers();
 }
 
@@ -190,4 +197,112 @@ async fn a_dependency_that_is_down_spends_nobodys_attempts() {
     eventually("both have their effect", async || effects(&stage).await == 2).await;
     flow.settle(&stage).await;
     assert_eq!(stage.count("select max(attempt) from effect").await, 1);
+}
+
+/// Takes longer than a statement may.
+struct Slow;
+
+impl messaging::Handler<ParcelMoved> for Slow {
+    async fn handle(&self, _: ParcelMoved, tx: &mut messaging::OutboxTransaction) -> Result<(), HandlerError> {
+        sqlx::raw_sql("set local statement_timeout = '50ms'; select pg_sleep(60)").execute(&mut **tx).await?;
+        Ok(())
+    }
+}
+
+/// That a statement is stopped is no sign of a database that is away: nobody waits for it to come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_takes_too_long_is_a_failure_of_its_message() {
+    let mut stage = stage().await;
+    let slow = messaging::Consumer::new("parcels", &stage.broker, &stage.outbox)
+        .options(consumer_options())
+        .retry(quick_retry())
+        .on(Slow);
+    let flow = Flow::start_with(&stage, slow);
+    publish(&stage.outbox, "p-1", 1).await;
+    eventually("it is dead", async || parked(&stage, "dead").await == 1).await;
+    flow.settle(&stage).await;
+    stage.expect_leftovers();
+}
+
+/// What Postgres cannot store is evidence all the same, and does not block what comes after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn text_that_cannot_be_stored_is_kept_as_far_as_it_can_be() {
+    let mut stage = stage().await;
+    let properties = |key: &str, event_type: &str| {
+        let mut headers = lapin::types::FieldTable::default();
+        headers.insert("x-key".into(), lapin::types::AMQPValue::LongString(key.into()));
+        headers.insert("x-seq".into(), lapin::types::AMQPValue::LongLongInt(1));
+        headers.insert("x-occurred-at-ms".into(), lapin::types::AMQPValue::LongLongInt(1));
+        lapin::BasicProperties::default()
+            .with_message_id(uuid::Uuid::now_v7().to_string().into())
+            .with_type(event_type.into())
+            .with_app_id("parcels".into())
+            .with_headers(headers)
+    };
+    let key = "parcels.v1.ParcelMoved.1";
+    publish_raw(&stage, key, properties("p-\0", ParcelMoved::TYPE), b"").await;
+    publish_raw(&stage, key, properties(&"p".repeat(1025), ParcelMoved::TYPE), b"").await;
+    publish_raw(&stage, key, properties("p-1", "parcels.v1\0"), b"").await;
+    publish(&stage.outbox, "reason", 1).await;
+    publish(&stage.outbox, "p-1", 1).await;
+    let record = Record::when(|event, _| match event.parcel_id.as_str() {
+        "reason" => Err(HandlerError::reject("no \0 is storable")),
+        _ => Ok(()),
+    });
+    let flow = Flow::start(&stage, record);
+    eventually("the good one has its effect", async || effects(&stage).await == 1).await;
+    eventually("the others are dead", async || parked(&stage, "dead").await == 4).await;
+    flow.settle(&stage).await;
+    stage.expect_leftovers();
+}
+
+/// Switch: `unmarked-pause`. Whoever takes over a message from a process that waited with it would count that process as dead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_with_a_redelivered_message_leaves_no_mark_of_a_death() {
+    let mut stage = stage().await;
+    let record = Record::when(|_, _| Err(HandlerError::unavailable("the depot is closed")));
+    let flow = Flow::start(&stage, record);
+    publish(&stage.outbox, "p-1", 1).await;
+    let waits = async || {
+        let health = stage.outbox.health();
+        health.iter().any(|(part, state)| part == "consumer parcels" && state.is_err())
+    };
+    eventually("it waits", waits).await;
+    eventually("its connections are killed", async || stage.vhost.kill_connections().await > 0).await;
+    let redelivered = "select count(*) from pg_stat_user_tables where schemaname = 'messaging' and relname = 'in_hand' and n_tup_ins > 0";
+    eventually("it is tried once more, as a suspect", async || stage.count(redelivered).await == 1).await;
+    eventually("and waits again", async || stage.count("select count(*) from messaging.in_hand").await == 0).await;
+    flow.stop().await;
+    assert_eq!(stage.count("select count(*) from messaging.in_hand").await, 0);
+    stage.expect_leftovers();
+}
+
+/// The broker's own limit is no limit: since RabbitMQ 4 there is one of 20 unless another is set, and from the net below a queue what is
+/// beyond it would vanish.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_never_gives_up_on_a_message() {
+    let mut stage = stage().await;
+    let connect = async || {
+        let connecting = lapin::Connection::connect(&stage.vhost.amqp_url, lapin::ConnectionProperties::default());
+        connecting.await.unwrap()
+    };
+    for queue in ["parcels", "parcels.dead"] {
+        let connection = connect().await;
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.unwrap();
+        let publishing = channel.basic_publish("".into(), queue.into(), Default::default(), b"", Default::default());
+        publishing.await.unwrap().await.unwrap();
+        connection.close(200, "bye".into()).await.unwrap();
+        for time in 0..30 {
+            let connection = connect().await;
+            let channel = connection.create_channel().await.unwrap();
+            let consuming = channel.basic_consume(queue.into(), "".into(), Default::default(), Default::default());
+            let mut deliveries = consuming.await.unwrap();
+            let delivery = tokio::time::timeout(std::time::Duration::from_secs(20), deliveries.next()).await;
+            assert!(delivery.is_ok_and(|delivery| delivery.is_some()), "{queue}: it is gone after {time} times");
+            // Whoever had it in hand is gone.
+            connection.close(200, "bye".into()).await.unwrap();
+        }
+    }
+    stage.expect_leftovers();
 }

@@ -1,6 +1,6 @@
 //! From the commit to the broker.
 
-use messaging::{Progress, PublishError, Relay};
+use messaging::{Broker, BrokerOptions, Progress, PublishError, Relay};
 use testkit::eventually;
 
 use crate::support::*;
@@ -295,4 +295,25 @@ async fn a_key_that_speaks_again_keeps_its_number() {
     tokio::join!(keep_house, advance);
     assert_eq!(stage.count("select seq from messaging.stream_head where key = 'p-1'").await, 2);
     stage.expect_leftovers();
+}
+
+/// Switch: `idle-relays`. The path from one process to the broker can be broken while the other's is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_without_a_broker_leaves_its_lanes_to_one_that_has_one() {
+    let stage = stage().await;
+    let nowhere =
+        Broker::connect(BrokerOptions::new("amqp://parcels:parcels@127.0.0.1:1/%2f".to_owned(), "parcels").unwrap());
+    let cut_off = Running::relay(&Relay::with_options(&stage.outbox, &nowhere, relay_options()));
+    let held = "select count(*) from messaging.relay_lane where expires_at > now()";
+    eventually("it holds every lane", async || stage.count(held).await == 16).await;
+    let keys = 40;
+    for n in 0..keys {
+        publish(&stage.outbox, &format!("p-{n}"), 1).await;
+    }
+    let relay = Running::relay(&Relay::with_options(&stage.outbox, &stage.broker, relay_options()));
+    eventually("everything is published", async || pending(&stage).await == 0).await;
+    assert_eq!(stage.count("select count(*) from messaging.journal").await, keys);
+    relay.stop().await;
+    cut_off.stop().await;
+    nowhere.close().await;
 }

@@ -134,3 +134,18 @@ async fn housekeeping_drops_what_is_past_its_retention_and_nothing_else() {
     );
     stage.execute("delete from messaging.parked").await;
 }
+
+/// Whoever comes after a statement that waits for such a lock waits behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upkeep_does_not_wait_for_a_long_look_at_its_tables_and_is_done_afterwards() {
+    let stage = stage().await;
+    let last = "messaging.inbox_' || to_char((now() at time zone 'utc')::date + 7, 'YYYYMMDD')";
+    stage.execute(&format!("do $$ begin execute 'drop table {last}; end $$")).await;
+    let mut dump = stage.database.pool.begin().await.unwrap();
+    sqlx::query("lock table messaging.inbox in access share mode").execute(&mut *dump).await.unwrap();
+    let error = stage.outbox.keep_house().await.unwrap_err();
+    assert!(error.to_string().contains("lock timeout"), "{error}");
+    dump.rollback().await.unwrap();
+    stage.outbox.keep_house().await.unwrap();
+    assert_eq!(stage.count(&format!("select count(to_regclass('{last}))")).await, 1);
+}

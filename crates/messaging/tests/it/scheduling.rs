@@ -59,3 +59,25 @@ async fn a_deadline_does_not_wait_behind_a_parked_message() {
     flow.settle(&stage).await;
     stage.expect_leftovers();
 }
+
+/// The inbox remembers by the time in the id, for a month: an event that was scheduled for later than that would be too old when it comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_id_of_a_scheduled_event_is_of_the_time_when_it_is_due() {
+    let stage = stage().await;
+    let mut tx = stage.outbox.begin().await.unwrap();
+    let far = tx.publish_at(&moved("p-1", 1), Utc::now() + TimeDelta::days(40)).unwrap();
+    let past = tx.publish_at(&moved("p-2", 1), Utc::now() - TimeDelta::days(40)).unwrap();
+    let beyond = tx
+        .publish_at(
+            &moved("p-3", 1),
+            "20000-01-01T00:00:00Z".parse().unwrap_or(chrono::DateTime::<Utc>::MAX_UTC - TimeDelta::days(1)),
+        )
+        .unwrap();
+    drop(tx);
+    let days = |id: uuid::Uuid| {
+        (i64::try_from(id.get_timestamp().unwrap().to_unix().0).unwrap() - Utc::now().timestamp()) / 86_400
+    };
+    assert!((39..=40).contains(&days(far)));
+    assert_eq!(days(past), 0, "what is overdue comes now");
+    assert!(days(beyond) > 3_000_000, "an id ends in the year 10889");
+}

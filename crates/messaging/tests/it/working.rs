@@ -199,3 +199,50 @@ async fn work_that_is_put_off_waits_that_long() {
     assert_eq!(task.recorded(), ["postponed at 1"]);
     stage.execute("delete from messaging.job").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_is_a_failed_attempt() {
+    let mut stage = stage().await;
+    let task = Deliver::when(|job| if job.attempt < 3 { panic!("the van is on fire") } else { Ok("delivered") });
+    let running = Running::worker(&worker(&stage, &task));
+    enqueue(&stage).await;
+    eventually("it is done", async || stage.count("select count(*) from messaging.job").await == 0).await;
+    running.stop().await;
+    assert_eq!(
+        task.recorded(),
+        ["retrying it panicked after 1", "retrying it panicked after 2", "done delivered at 3"]
+    );
+    stage.expect_leftovers();
+}
+
+/// Switch: `lost-attempts`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_took_its_processes_with_it_is_given_up_in_the_end() {
+    let stage = stage().await;
+    let task = Deliver::when(|_| Ok("delivered"));
+    let id = enqueue(&stage).await;
+    // As three processes leave it that died over it.
+    stage.execute("update messaging.job set attempts = 3").await;
+    let running = Running::worker(&worker(&stage, &task));
+    eventually("it is given up", async || stage.count("select count(*) from messaging.job").await == 0).await;
+    running.stop().await;
+    let recorded = task.recorded();
+    assert!(recorded.len() == 1 && recorded[0].starts_with("failed"), "{id}: {recorded:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outcome_that_cannot_be_recorded_is_no_reason_to_begin_again_at_once() {
+    let mut stage = stage().await;
+    // The event of the outcome cannot be written.
+    stage.execute("alter table messaging.outbox add constraint full_up check (key = '')").await;
+    let task = Deliver::when(|_| Ok("delivered"));
+    let later = RetryPolicy::exponential(Duration::from_secs(3600)).max_attempts(3);
+    let running = Running::worker(&worker(&stage, &task).retry(later));
+    enqueue(&stage).await;
+    let put_off = "select count(*) from messaging.job
+                   where lease is null and last_error like '%full_up%' and due_at > now() + interval '10 minutes'";
+    eventually("it is put off", async || stage.count(put_off).await == 1).await;
+    running.stop().await;
+    assert_eq!(task.recorded().len(), 1);
+    stage.expect_leftovers();
+}

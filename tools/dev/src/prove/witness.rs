@@ -1,7 +1,7 @@
 //! What did not have to believe the services: a queue that hears everything, the mailbox, the broker's own numbers, and at the end the
 //! tables as they are. All of it goes into the run's folder, in the format of [`proof::ledger`] and [`proof::dumps`].
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use hyper::Method;
@@ -15,6 +15,7 @@ use crate::{
     engines::{RabbitMq, private_rabbitmq},
     http,
     services::SERVICES,
+    shop::eventually,
     stack::Stack,
 };
 
@@ -22,6 +23,9 @@ use crate::{
 pub(super) const TAP: &str = "tap";
 /// Messages or mails that are fetched at once.
 const AT_ONCE: usize = 500;
+
+/// Nodes of a cluster that has nothing yet.
+const STARTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Tables of every service. Payloads stay where they are: nothing is judged by them.
 const MESSAGING: [(&str, &str); 6] = [
@@ -82,6 +86,17 @@ pub(super) async fn tap_first(rabbitmq: &RabbitMq, queue: &str) -> Result<()> {
     let vhost = encode(&rabbitmq.vhost);
     ask(rabbitmq, Method::PUT, &format!("vhosts/{vhost}"), Some(&json!({}))).await?;
     rabbitmq.open_vhost().await?;
+    eventually("the virtual host to be there on every node", STARTED_WITHIN, async || {
+        let found = rabbitmq.get(&format!("vhosts/{vhost}")).await?;
+        let states = found["cluster_state"].as_object().context("a virtual host has a state on each node")?;
+        let missing: Vec<_> = states.iter().filter(|(_, state)| **state != "running").map(|(node, _)| node).collect();
+        for node in &missing {
+            // A node that joined a moment ago was not told of it.
+            ask(rabbitmq, Method::POST, &format!("vhosts/{vhost}/start/{}", encode(node)), None).await?;
+        }
+        Ok(missing.is_empty().then_some(()))
+    })
+    .await?;
     let topic = json!({ "type": "topic", "durable": true });
     ask(rabbitmq, Method::PUT, &format!("exchanges/{vhost}/events"), Some(&topic)).await?;
     tap(rabbitmq, queue).await
