@@ -248,10 +248,11 @@ impl Notification {
         sqlx::query_scalar!(
             r#"with changed as (
                    update notifications
-                   set content = null, details = null,
+                   set content = null, details = null, last_error = null,
                        state = case when state = 'pending' then 'cancelled' else state end,
                        updated_at = now(), version = version + 1
-                   where user_id = $1 and (content is not null or details is not null or state = 'pending')
+                   where user_id = $1
+                     and (content is not null or details is not null or last_error is not null or state = 'pending')
                    returning template, state
                )
                select template as "template!: Template" from changed where state = 'cancelled'"#,

@@ -48,8 +48,8 @@ impl Task for SendEmail {
     type Done = Delivery;
 
     async fn perform(&self, job: &Job) -> Result<Delivery, TaskError> {
-        let mut db = self.pool.acquire().await.map_err(TaskError::unavailable)?;
-        let notification = Notification::load(&mut db, job.id).await.map_err(TaskError::unavailable)?;
+        let mut db = self.pool.acquire().await.map_err(TaskError::database)?;
+        let notification = Notification::load(&mut db, job.id).await.map_err(TaskError::database)?;
         let Some(notification) = notification else {
             return Ok(Delivery::Over);
         };
@@ -60,11 +60,11 @@ impl Task for SendEmail {
         }
         let recipient = match notification.user_id {
             None => Whereabouts::Known(self.operations.clone()),
-            Some(user_id) => Recipient::find(&mut db, user_id).await.map_err(TaskError::unavailable)?,
+            Some(user_id) => Recipient::find(&mut db, user_id).await.map_err(TaskError::database)?,
         };
         // The conversation takes as long as the mail server likes; the connection to the database does not wait for it.
         if without("sent-after-sending") {
-            Notification::sent(&mut db, job.id, attempts(job.attempt)).await.map_err(TaskError::unavailable)?;
+            Notification::sent(&mut db, job.id, attempts(job.attempt)).await.map_err(TaskError::database)?;
         }
         drop(db);
         match recipient {

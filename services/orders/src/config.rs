@@ -23,6 +23,10 @@ pub struct Config {
     /// Live streams
     #[command(flatten)]
     pub streams: StreamOptions,
+
+    /// Orders of one customer that may be under way at once; 0: any number
+    #[arg(long, env, value_name = "COUNT", default_value_t = 50)]
+    pub max_open_orders_per_customer: u16,
 }
 
 /// How long an order may wait in each state before it is cancelled.

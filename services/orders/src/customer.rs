@@ -10,28 +10,35 @@ pub(crate) struct Customer {
     pub(crate) verified: bool,
     /// Whether it was deleted. A token that was made before is still valid for a while.
     pub(crate) deleted: bool,
+    /// Orders under way; whatever is beyond what was asked about is not counted. Two that are placed at once may not see each other.
+    pub(crate) open_orders: i64,
 }
 
 impl Customer {
     /// The customer who orders, held until the end of the transaction: whoever deletes the account waits for the order, and then
-    /// sees it.
-    pub(crate) async fn ordering(db: &mut PgConnection, user_id: Uuid) -> Result<Self, sqlx::Error> {
-        if let Some(known) = Self::held(db, user_id).await? {
+    /// sees it. Up to `count` orders under way are counted.
+    pub(crate) async fn ordering(db: &mut PgConnection, user_id: Uuid, count: u16) -> Result<Self, sqlx::Error> {
+        if let Some(known) = Self::held(db, user_id, count).await? {
             return Ok(known);
         }
         // There must be a row to hold.
         sqlx::query!("insert into customers (user_id) values ($1) on conflict (user_id) do nothing", user_id)
             .execute(&mut *db)
             .await?;
-        Self::held(db, user_id).await?.ok_or(sqlx::Error::RowNotFound)
+        Self::held(db, user_id, count).await?.ok_or(sqlx::Error::RowNotFound)
     }
 
-    async fn held(db: &mut PgConnection, user_id: Uuid) -> Result<Option<Self>, sqlx::Error> {
+    async fn held(db: &mut PgConnection, user_id: Uuid, count: u16) -> Result<Option<Self>, sqlx::Error> {
         sqlx::query_as!(
             Self,
-            r#"select verified_at is not null as "verified!", deleted_at is not null as "deleted!"
+            r#"select verified_at is not null as "verified!", deleted_at is not null as "deleted!",
+                      (select count(*) from (
+                           select from orders
+                           where orders.user_id = customers.user_id and state in ('placed', 'reserved', 'paid') limit $2
+                       ) open) as "open_orders!"
                from customers where user_id = $1 for share"#,
-            user_id
+            user_id,
+            i64::from(count)
         )
         .fetch_optional(db)
         .await

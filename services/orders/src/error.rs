@@ -40,6 +40,9 @@ pub(crate) enum Error {
     /// The caller has as many streams open as one may.
     #[error("the caller has too many streams open")]
     TooManyOwnStreams,
+    /// The caller has as many orders under way as one may.
+    #[error("the caller has too many orders under way")]
+    TooManyOpenOrders,
     /// Our database failed.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
@@ -89,6 +92,9 @@ impl From<&Error> for Problem {
             Error::TooManyOwnStreams => {
                 Self::too_many_requests(RETRY_AFTER, "You have too many streams open on this process; close one, or ask for the timeline now and then.")
             }
+            Error::TooManyOpenOrders => {
+                Self::too_many_requests(RETRY_AFTER, "You have too many orders under way; wait until one is confirmed, or cancel one.")
+            }
             Error::Database(error) if is_unreachable(error) => {
                 tracing::warn!(%error, "the database does not answer");
                 Self::unavailable(RETRY_AFTER, "The database does not answer at the moment; repeat the request in a few seconds.")
@@ -116,7 +122,7 @@ impl ResponseError for Error {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Final(..) => StatusCode::CONFLICT,
             Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooManyOwnStreams => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyOwnStreams | Self::TooManyOpenOrders => StatusCode::TOO_MANY_REQUESTS,
             Self::Database(error) if is_unreachable(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Publish(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Request(problem) => problem.status(),

@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) progress: Progress,
     pub(crate) watch: Watch,
     pub(crate) streams: StreamOptions,
+    /// 0: any number.
+    pub(crate) max_open_orders: u16,
     /// Cancelled when the process is to stop.
     pub(crate) stop: CancellationToken,
 }

@@ -7,14 +7,12 @@ use process::Process;
 use web::Readiness;
 
 use crate::{
-    Config, cancelled_order, charge, events, give_back, http, metrics, payment,
+    Config, charge, events, give_back, http, metrics, payment,
     provider::{Provider, Simulated},
 };
 
 /// The service's name: its queue, its broker user, and the head of the events it announces.
 pub const NAME: &str = "payments";
-/// How often cancelled orders are looked for that can be forgotten.
-const FORGET_PERIOD: Duration = Duration::from_secs(3600);
 /// How often the payments that wait are counted.
 const MEASURE_PERIOD: Duration = Duration::from_secs(15);
 
@@ -51,14 +49,9 @@ fn with_provider(process: Process, config: Config, provider: impl Provider) -> a
     process.work(charge::worker(&charges, Arc::clone(&provider), &config.provider));
     process.work(give_back::worker(&refunds, provider, &config.provider));
 
-    let housekeeping = process.pool("housekeeping", 1)?;
-    let pool = housekeeping.clone();
-    process.every("cancelled orders are forgotten", FORGET_PERIOD, move || {
-        let pool = pool.clone();
-        async move { cancelled_order::forget_old(&mut *pool.acquire().await?).await.map(drop) }
-    });
+    let pool = process.pool("housekeeping", 1)?;
     process.every("payments that wait are counted", MEASURE_PERIOD, move || {
-        let pool = housekeeping.clone();
+        let pool = pool.clone();
         async move {
             metrics::waiting(&payment::waiting(&mut *pool.acquire().await?).await?);
             Ok(())

@@ -1,5 +1,5 @@
-//! Orders that were cancelled before their payment was due: what must not be charged when the request for it comes after all. It
-//! knows nothing of payments.
+//! Orders that were cancelled before their payment was due: what must not be charged when the request for it comes after all, however late:
+//! a dead letter can be redriven after months. It knows nothing of payments.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -26,13 +26,4 @@ pub(crate) async fn remember(order_id: Uuid, db: &mut PgConnection) -> Result<()
 pub(crate) async fn is_remembered(order_id: Uuid, db: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let found = sqlx::query!("select from cancelled_orders where order_id = $1", order_id).fetch_optional(db).await?;
     Ok(found.is_some())
-}
-
-/// Forgets what no message can ask about any more. The inbox refuses messages of more than 30 days, to the day: its partitions are
-/// days, so the last one may be almost 31 days old.
-pub(crate) async fn forget_old(db: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    let forgotten = sqlx::query!("delete from cancelled_orders where cancelled_at < now() - interval '31 days'")
-        .execute(db)
-        .await?;
-    Ok(forgotten.rows_affected())
 }

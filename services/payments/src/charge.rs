@@ -68,8 +68,8 @@ impl<P: Provider> Task for ChargePayment<P> {
     type Done = Asked;
 
     async fn perform(&self, job: &Job) -> Result<Asked, TaskError> {
-        let mut db = self.pool.acquire().await.map_err(TaskError::unavailable)?;
-        let payment = Payment::load(&mut db, job.id).await.map_err(TaskError::unavailable)?;
+        let mut db = self.pool.acquire().await.map_err(TaskError::database)?;
+        let payment = Payment::load(&mut db, job.id).await.map_err(TaskError::database)?;
         // The provider takes as long as it likes; the connection to our database does not wait for it.
         drop(db);
         let Some(payment) = payment.filter(|payment| payment.state == State::Pending) else {

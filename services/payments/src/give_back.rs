@@ -59,8 +59,8 @@ impl<P: Provider> Task for GiveBack<P> {
     type Done = GivenBack;
 
     async fn perform(&self, job: &Job) -> Result<GivenBack, TaskError> {
-        let mut db = self.pool.acquire().await.map_err(TaskError::unavailable)?;
-        let payment = Payment::load(&mut db, job.id).await.map_err(TaskError::unavailable)?;
+        let mut db = self.pool.acquire().await.map_err(TaskError::database)?;
+        let payment = Payment::load(&mut db, job.id).await.map_err(TaskError::database)?;
         drop(db);
         if !payment.is_some_and(|payment| payment.state.gives_back()) {
             return Ok(GivenBack::Over);

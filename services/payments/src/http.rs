@@ -245,7 +245,10 @@ async fn refund(
     let reason = wish.reason()?;
     let mut tx = outbox.begin().await?;
     let mut payment = Payment::lock_of_order(&mut tx, *order_id).await?.ok_or(Error::NotFound)?;
-    etag::allow(&request, payment.version)?;
+    // Whoever asks again, because no answer came, names the version from before (RFC 9110 §13.1.1).
+    if !payment.state.gives_back() && payment.state != State::Refunded {
+        etag::allow(&request, payment.version)?;
+    }
     let before = payment.state;
     settle(&mut payment, Fact::RefundAsked, &mut tx).await?.map_err(Error::NothingToRefund)?;
     if payment.state != before {

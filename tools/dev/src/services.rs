@@ -75,6 +75,8 @@ fn orders(wiring: &Wiring<'_>) -> Vec<(&'static str, String)> {
         ("STOCK_DEADLINE_SECONDS", "60".to_owned()),
         ("PAYMENT_DEADLINE_SECONDS", "30".to_owned()),
         ("COMMIT_DEADLINE_SECONDS", "60".to_owned()),
+        // Few customers order as much as many.
+        ("MAX_OPEN_ORDERS_PER_CUSTOMER", "0".to_owned()),
     ]
 }
 

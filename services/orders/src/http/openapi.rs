@@ -36,7 +36,7 @@ use crate::{
         schemas(view::OrderView, view::LineView, Entry, Money, PlaceOrder, WantedLine, State, Reason),
         responses(
             Malformed, Unauthenticated, Unverified, NotFound, TooSlow, InFlight, Final, VersionMoved, TooLarge, NotJson,
-            CannotBeOrdered, TooManyOwnStreams, TooLongHead, Failed, Unavailable,
+            CannotBeOrdered, TooManyOwnStreams, TooManyOpenOrders, TooLongHead, Failed, Unavailable,
         )
     ),
     modifiers(&Closed)
@@ -172,6 +172,7 @@ failures! {
     CannotBeOrdered = "Members are missing, unknown or not valid, or the key was used for another request":
         Problem::from(&Error::Invalid(vec![Wrong { pointer: "/lines/0/quantity".into(), detail: "must be from 1 to 1000".into() }]));
     TooManyOwnStreams = "You have too many streams open; close one, or come back after `Retry-After`": Problem::from(&Error::TooManyOwnStreams);
+    TooManyOpenOrders = "You have too many orders under way; come back after `Retry-After`": Problem::from(&Error::TooManyOpenOrders);
     TooLongHead = "The head of the request is too large":
         Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The head of the request is too large")
             .detail("Send fewer or shorter headers and a shorter path.");

@@ -33,6 +33,7 @@ use crate::{customer::Customer, error::Error, order::NewOrder, placing::PlaceOrd
         (status = 409, response = openapi::InFlight),
         (status = 415, response = openapi::NotJson),
         (status = 422, response = openapi::CannotBeOrdered),
+        (status = 429, response = openapi::TooManyOpenOrders),
         openapi::Always,
     )
 )]
@@ -51,7 +52,7 @@ pub(super) async fn place(
         Begun::New(pending) => pending,
     };
     // Whatever is refused from here on rolls back, the key included: the request may be right the next time.
-    let order = admit(&mut tx, identity, wanted).await?;
+    let order = admit(&mut tx, identity, wanted, state.max_open_orders).await?;
     let order = state.progress.begin(&mut tx, order).await?;
     hit("orders.before_answer").await.map_err(sqlx::Error::Io)?;
     let answer = Answer::new(StatusCode::ACCEPTED)
@@ -75,14 +76,23 @@ pub(super) async fn place(
 }
 
 /// The order at today's prices, if this customer may order and everything in it can be ordered.
-async fn admit(db: &mut PgConnection, identity: Identity, wanted: PlaceOrder) -> Result<NewOrder, Error> {
-    let customer = Customer::ordering(db, identity.user_id).await?;
+async fn admit(
+    db: &mut PgConnection,
+    identity: Identity,
+    wanted: PlaceOrder,
+    max_open: u16,
+) -> Result<NewOrder, Error> {
+    let customer = Customer::ordering(db, identity.user_id, max_open).await?;
     if customer.deleted {
         return Err(Error::AccountDeleted);
     }
     // Either may know it first: the token is older than the proof, or our copy of the event is.
     if !(identity.verified || customer.verified) {
         return Err(Error::Unverified);
+    }
+    // Everybody's orders wait in the same lines, and must not wait for somebody's ten thousand.
+    if max_open > 0 && customer.open_orders >= i64::from(max_open) {
+        return Err(Error::TooManyOpenOrders);
     }
     let products = Product::find(db, &wanted.skus()).await?;
     wanted.price(identity.user_id, &products).map_err(Error::Invalid)

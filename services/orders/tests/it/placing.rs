@@ -184,3 +184,18 @@ async fn a_refusal_is_not_remembered() {
     assert_eq!(shop.count("select count(*) from orders").await, 1);
     shop.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_customer_has_so_many_orders_under_way_and_no_more() {
+    let shop = Shop::open_with(&["--max-open-orders-per-customer=2"]).await;
+    let (first, _second) = (shop.confirmed().await, shop.placed().await);
+    let third = shop.placed().await;
+    let refused = shop.order_as(&shop.ada(), &two_mugs()).await;
+    refused.expect_problem(429, "too-many-requests");
+    assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0), "{first}: {refused:?}");
+    let other = shop.order_as(&shop.token(As::Customer(Uuid::now_v7())), &two_mugs()).await;
+    other.expect(202);
+    shop.cancel(&third).await.expect(200);
+    shop.order_as(&shop.ada(), &two_mugs()).await.expect(202);
+    shop.close().await;
+}

@@ -158,23 +158,3 @@ async fn a_request_for_money_waits_for_a_cancellation_that_is_being_written() {
     assert!(shop.book(order).await.is_none());
     shop.close().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_order_is_forgotten_when_no_message_can_ask_for_it() {
-    let mut shop = Shop::open().await;
-    let (old, young) = (Order::new(), Order::new());
-    shop.orders.publish(&old.cancelled()).await;
-    shop.orders.publish(&young.cancelled()).await;
-    heard(&shop, 2).await;
-    let statement = |order: Order, age| {
-        format!("update cancelled_orders set cancelled_at = now() - interval '{age}' where order_id = '{}'", order.id)
-    };
-    shop.execute(&statement(old, "31 days 1 minute")).await;
-    shop.execute(&statement(young, "30 days 23 hours")).await;
-    // Housekeeping is the first thing that a process does.
-    shop.stop_service().await;
-    shop.start().await;
-    let left = "select count(*) from cancelled_orders";
-    eventually("the old one is forgotten", async || shop.count(left).await == 1).await;
-    shop.close().await;
-}

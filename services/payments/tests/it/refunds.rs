@@ -113,7 +113,8 @@ async fn a_refund_can_be_tied_to_what_the_operator_saw() {
     shop.payment(order, "authorized").await;
     let seen = shop.get(&order.path(), Some(As::Operator)).await;
     press(seen.header("etag")).await.expect(202);
-    press(seen.header("etag")).await.expect_problem(412, "version-moved");
+    // Whoever had no answer asks again with what was seen before.
+    press(seen.header("etag")).await.expect(202);
     press("*").await.expect(202);
     shop.close().await;
 }
