@@ -28,7 +28,7 @@ use crate::{
 const BEFORE: chrono::Duration = chrono::Duration::seconds(120);
 /// Until what was confirmed is in the journal, too.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
-const SEEN_WITHIN: Duration = Duration::from_secs(20);
+const SEEN_WITHIN: Duration = Duration::from_secs(60);
 const CUT_OFF_WITHIN: Duration = Duration::from_secs(60);
 /// Whoever has lost the broker before comes back within half a minute, and only then has something refused.
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
@@ -214,12 +214,14 @@ async fn fill(stack: &mut Stack, consumer: &'static str, since: &str, mut seen: 
 /// may be published. What the other queues hold is lost.
 async fn wipe(world: &mut World<'_>) -> Result<Open> {
     let all: Vec<_> = world.stack.state.services.iter().map(|running| running.process.clone()).collect();
+    // Whoever stands still has settled what was confirmed before.
+    let since = replay_from();
     let wiped = wipe_under(world, &all).await;
     if wiped.is_err() {
         all.iter().try_for_each(|process| process.signal(Signal::CONT))?;
     }
     let (gone, text) = wiped?;
-    Ok(Open::new(gone, text, Undo::RefillAll(replay_from(), all)))
+    Ok(Open::new(gone, text, Undo::RefillAll(since, all)))
 }
 
 /// The same, under services that are made to stand still.
