@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt};
 
+use sqlx::postgres::PgSeverity;
+
 /// Why a long-running part stopped, or a request to this crate failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -151,6 +153,12 @@ fn database_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a sqlx::E
     None
 }
 
+/// Whether the session ended with it.
+fn is_fatal(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let error = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+    error.is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
+}
+
 /// Sorts a database error by SQLSTATE (PostgreSQL documentation, appendix A).
 pub(crate) fn database_verdict(error: &sqlx::Error) -> Verdict {
     match error {
@@ -161,6 +169,8 @@ pub(crate) fn database_verdict(error: &sqlx::Error) -> Verdict {
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::Protocol(_) => Verdict::Unavailable,
         sqlx::Error::Database(database) => match database.code().as_deref() {
+            // A database that takes no connections now: it is being moved, or copied. Within a session the same code is a mistake.
+            Some("55000") if is_fatal(&**database) => Verdict::Unavailable,
             // serialization_failure, deadlock_detected
             Some("40001" | "40P01") => Verdict::Again,
             // A statement that took too long, or too much room for temporary files: that is about this message, and not about the database.

@@ -3,7 +3,10 @@
 use std::{
     io,
     str::FromStr as _,
-    sync::{Mutex, PoisonError},
+    sync::{
+        LazyLock, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -53,6 +56,10 @@ static VANISHED: Mutex<Option<Instant>> = Mutex::new(None);
 /// had been lost a moment later.
 const TRUSTED: Duration = Duration::from_millis(10);
 
+/// When the database last answered anybody, in milliseconds from [`BEGINNING`] on.
+static HEARD_AT: AtomicU64 = AtomicU64::new(0);
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Makes a pool without connecting yet: connections are opened when they are needed, so a service can start before its database.
 ///
 /// `name` is shown in `pg_stat_activity`. Use separate pools for requests and for the relay and the consumers, so that neither starves the other.
@@ -72,7 +79,7 @@ pub fn connect_lazy(url: &str, name: &str, max_connections: u32) -> Result<PgPoo
                 }
                 if meta.idle_for > TRUSTED {
                     match timeout(PING_DEADLINE, conn.ping()).await {
-                        Ok(answer) => answer?,
+                        Ok(answer) => answer.map(|()| heard())?,
                         Err(_) if without("answer-deadline") => {}
                         Err(_) => {
                             doubt(PING_DEADLINE);
@@ -84,13 +91,16 @@ pub fn connect_lazy(url: &str, name: &str, max_connections: u32) -> Result<PgPoo
             })
         })
         // sqlx asks each connection that comes back whether it is there, without an end: from one that leads nowhere it would wait until TCP gives
-        // up, a quarter of an hour, and its place in the pool would be taken for so long. So it is asked here before, with an end.
+        // up, a quarter of an hour, and its place in the pool would be taken for so long. So it is asked here before, with an end, unless its last
+        // user has finished and the database answered somebody just now: one question is a round trip, and two are two, for each transaction.
         .after_release(|conn, meta| {
             Box::pin(async move {
                 if is_doubtful(meta.age) {
                     return Ok(false);
                 }
-                if without("answer-deadline") {
+                // A transaction that was dropped has its ROLLBACK in the buffer.
+                let finished = !conn.should_flush();
+                if without("answer-deadline") || finished && was_heard() {
                     return Ok(true);
                 }
                 // No answer says nothing of the other connections: it may be at work still on what nobody waits for any more.
@@ -151,6 +161,21 @@ pub async fn answered<T, E: From<sqlx::Error>>(
             Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)).into())
         }
     }
+}
+
+/// The database has answered.
+pub(crate) fn heard() {
+    HEARD_AT.store(since_beginning(), Ordering::Relaxed);
+}
+
+fn was_heard() -> bool {
+    let at = HEARD_AT.load(Ordering::Relaxed);
+    at > 0 && u128::from(since_beginning().saturating_sub(at)) < TRUSTED.as_millis()
+}
+
+/// Never 0.
+fn since_beginning() -> u64 {
+    u64::try_from(BEGINNING.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 fn doubt(waited: Duration) {

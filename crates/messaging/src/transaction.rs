@@ -18,6 +18,7 @@ use crate::{
     context::{TraceContext, spans},
     event::{self, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES},
     outbox::lane_bit,
+    pool,
 };
 
 /// A Postgres transaction that can publish. Derefs to [`PgConnection`], so every query runs on it; dropping it rolls back.
@@ -143,7 +144,7 @@ impl OutboxTransaction {
 
     /// Commits what this crate has done by itself: it publishes nothing, and no error of it was swallowed.
     pub(crate) async fn commit_own(self) -> Result<(), sqlx::Error> {
-        self.outbox.answered(self.tx.commit()).await
+        self.outbox.answered(self.tx.commit()).await.inspect(|()| pool::heard())
     }
 
     /// Writes the events and commits. Then, and only then, the relay is woken.
@@ -154,6 +155,7 @@ impl OutboxTransaction {
         let lanes = outbox.answered(self.flush()).await?;
         hit("outbox.before_commit").await?;
         outbox.answered(self.tx.commit()).await?;
+        pool::heard();
         hit("outbox.after_commit").await?;
         if !apart.is_empty() {
             rows::insert(&mut *self.outbox.pool.acquire().await?, &apart).await?;
