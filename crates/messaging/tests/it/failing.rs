@@ -55,21 +55,24 @@ async fn later_messages_of_a_parked_key_wait_and_other_keys_flow() {
     flow.settle(&stage).await;
 }
 
+/// An envelope as a relay of `parcels` writes it.
+fn envelope(key: &str, event_type: &str) -> lapin::BasicProperties {
+    let mut headers = lapin::types::FieldTable::default();
+    headers.insert("x-key".into(), lapin::types::AMQPValue::LongString(key.into()));
+    headers.insert("x-seq".into(), lapin::types::AMQPValue::LongLongInt(1));
+    headers.insert("x-occurred-at-ms".into(), lapin::types::AMQPValue::LongLongInt(1));
+    lapin::BasicProperties::default()
+        .with_message_id(uuid::Uuid::now_v7().to_string().into())
+        .with_type(event_type.into())
+        .with_app_id("parcels".into())
+        .with_headers(headers)
+}
+
 /// Switch: `reject`: a message that cannot be decoded would be tried for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn undecodable_unknown_and_oversize_messages_do_not_block() {
     let mut stage = stage().await;
-    let properties = |event_type: &str| {
-        let mut headers = lapin::types::FieldTable::default();
-        headers.insert("x-key".into(), lapin::types::AMQPValue::LongString("p-1".into()));
-        headers.insert("x-seq".into(), lapin::types::AMQPValue::LongLongInt(1));
-        headers.insert("x-occurred-at-ms".into(), lapin::types::AMQPValue::LongLongInt(1));
-        lapin::BasicProperties::default()
-            .with_message_id(uuid::Uuid::now_v7().to_string().into())
-            .with_type(event_type.into())
-            .with_app_id("parcels".into())
-            .with_headers(headers)
-    };
+    let properties = |event_type: &str| envelope("p-1", event_type);
     let key = "parcels.v1.ParcelMoved.1";
     publish_raw(&stage, key, properties(ParcelMoved::TYPE), b"\xff\xff\xff").await;
     publish_raw(&stage, key, properties("parcels.v9.Unheard"), b"").await;
@@ -228,21 +231,10 @@ async fn a_statement_that_takes_too_long_is_a_failure_of_its_message() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn text_that_cannot_be_stored_is_kept_as_far_as_it_can_be() {
     let mut stage = stage().await;
-    let properties = |key: &str, event_type: &str| {
-        let mut headers = lapin::types::FieldTable::default();
-        headers.insert("x-key".into(), lapin::types::AMQPValue::LongString(key.into()));
-        headers.insert("x-seq".into(), lapin::types::AMQPValue::LongLongInt(1));
-        headers.insert("x-occurred-at-ms".into(), lapin::types::AMQPValue::LongLongInt(1));
-        lapin::BasicProperties::default()
-            .with_message_id(uuid::Uuid::now_v7().to_string().into())
-            .with_type(event_type.into())
-            .with_app_id("parcels".into())
-            .with_headers(headers)
-    };
     let key = "parcels.v1.ParcelMoved.1";
-    publish_raw(&stage, key, properties("p-\0", ParcelMoved::TYPE), b"").await;
-    publish_raw(&stage, key, properties(&"p".repeat(1025), ParcelMoved::TYPE), b"").await;
-    publish_raw(&stage, key, properties("p-1", "parcels.v1\0"), b"").await;
+    publish_raw(&stage, key, envelope("p-\0", ParcelMoved::TYPE), b"").await;
+    publish_raw(&stage, key, envelope(&"p".repeat(1025), ParcelMoved::TYPE), b"").await;
+    publish_raw(&stage, key, envelope("p-1", "parcels.v1\0"), b"").await;
     publish(&stage.outbox, "reason", 1).await;
     publish(&stage.outbox, "p-1", 1).await;
     let record = Record::when(|event, _| match event.parcel_id.as_str() {

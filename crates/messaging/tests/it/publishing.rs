@@ -174,7 +174,7 @@ async fn an_optional_event_without_subscribers_is_published() {
 async fn a_confirm_that_never_comes_settles_nothing_of_the_window() {
     let mut stage = stage().await;
     let proxy = testkit::AmqpProxy::start(&stage.vhost.url_for("parcels")).await;
-    let broker = messaging::Broker::connect(messaging::BrokerOptions::new(proxy.url(), "parcels").unwrap());
+    let broker = Broker::connect(BrokerOptions::new(proxy.url(), "parcels").unwrap());
     let relay = Relay::with_options(&stage.outbox, &broker, relay_options());
     publish(&stage.outbox, "p-0", 1).await;
     assert_eq!(relay.run_once().await.unwrap().published, 1);
@@ -301,8 +301,7 @@ async fn a_key_that_speaks_again_keeps_its_number() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_without_a_broker_leaves_its_lanes_to_one_that_has_one() {
     let stage = stage().await;
-    let nowhere =
-        Broker::connect(BrokerOptions::new("amqp://parcels:parcels@127.0.0.1:1/%2f".to_owned(), "parcels").unwrap());
+    let nowhere = Broker::connect(BrokerOptions::new("amqp://parcels:parcels@127.0.0.1:1/%2f", "parcels").unwrap());
     let cut_off = Running::relay(&Relay::with_options(&stage.outbox, &nowhere, relay_options()));
     let held = "select count(*) from messaging.relay_lane where expires_at > now()";
     eventually("it holds every lane", async || stage.count(held).await == 16).await;
