@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 use failpoints::without;
 use serde::Serialize;
 use serde_json::Value;
+use sqlx::PgConnection;
 use tracing::Span;
 use uuid::Uuid;
 
 use crate::{
-    Error, Outbox,
+    Envelope, Error, Outbox, OutboxTransaction,
     consumer::parking::{lock_key, promote_next},
     context::{REDRIVE, TraceContext},
     handler::ErasedHandler,
@@ -153,7 +154,7 @@ impl DeadLetters {
     }
 
     /// Has a dead letter tried again, with all its attempts. If newer events of its key had their effect meanwhile, the handler is told by
-    /// [`Envelope::late`](crate::Envelope::late). False if there is no such dead letter.
+    /// [`Envelope::late`]. False if there is no such dead letter.
     pub async fn retry(&self, message_id: Uuid, actor: &str) -> Result<bool, Error> {
         self.redrive(message_id, actor, None).await
     }
@@ -179,34 +180,7 @@ impl DeadLetters {
     /// Gives a dead letter up: it will never have its effect, however often it is delivered. False if there is no such one.
     pub async fn discard(&self, message_id: Uuid, actor: &str) -> Result<bool, Error> {
         let mut tx = self.outbox.begin().await?;
-        let discarded = sqlx::query!(
-            "with gone as (
-                 delete from messaging.parked where consumer = $1 and message_id = $2 and state = 'dead'
-                 returning message_id, type, reason
-             )
-             insert into messaging.redrive_log (actor, action, consumer, message_id, type, reason)
-             select $3, 'discard', $1, message_id, type, reason from gone",
-            self.consumer,
-            message_id,
-            actor,
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected()
-            == 1;
-        // The inbox absorbs what may still be in the broker. What has no place there, because it has no time in its id or is older than the
-        // inbox, would not be admitted anyway.
-        if discarded && let Some(partition) = inbox_partition(message_id) {
-            sqlx::query!(
-                "insert into messaging.inbox (message_id, consumer)
-                 select $1, $2 where to_regclass($3) is not null on conflict do nothing",
-                message_id,
-                self.consumer,
-                partition,
-            )
-            .execute(&mut *tx)
-            .await?;
-        }
+        let discarded = discard(&mut tx, self.consumer, message_id, actor).await?;
         tx.commit().await?;
         Ok(discarded)
     }
@@ -270,6 +244,59 @@ impl DeadLetters {
         tx.commit().await?;
         (self.ring)();
         Ok(true)
+    }
+}
+
+/// Gives one up, in the caller's transaction.
+async fn discard(conn: &mut PgConnection, consumer: &str, message_id: Uuid, actor: &str) -> Result<bool, sqlx::Error> {
+    let discarded = sqlx::query!(
+        "with gone as (
+             delete from messaging.parked where consumer = $1 and message_id = $2 and state = 'dead'
+             returning message_id, type, reason
+         )
+         insert into messaging.redrive_log (actor, action, consumer, message_id, type, reason)
+         select $3, 'discard', $1, message_id, type, reason from gone",
+        consumer,
+        message_id,
+        actor,
+    )
+    .execute(&mut *conn)
+    .await?
+    .rows_affected()
+        == 1;
+    // The inbox absorbs what may still be in the broker. What has no place there, because it has no time in its id or is older than the
+    // inbox, would not be admitted anyway.
+    if discarded && let Some(partition) = inbox_partition(message_id) {
+        sqlx::query!(
+            "insert into messaging.inbox (message_id, consumer)
+             select $1, $2 where to_regclass($3) is not null on conflict do nothing",
+            message_id,
+            consumer,
+            partition,
+        )
+        .execute(conn)
+        .await?;
+    }
+    Ok(discarded)
+}
+
+impl OutboxTransaction {
+    /// In a handler: gives up every dead letter of this service that has the producer and the key of the message in hand, as when they are about a
+    /// person who has to be forgotten. On record as a discard by `actor`. Returns how many were given up.
+    pub async fn discard_dead_letters(&mut self, actor: &str) -> Result<u64, sqlx::Error> {
+        let Some(Envelope { producer, key, .. }) = self.envelope().cloned() else { return Ok(0) };
+        let letters = sqlx::query!(
+            "select consumer, message_id from messaging.parked where producer = $1 and key = $2 and state = 'dead'",
+            producer,
+            key
+        )
+        .fetch_all(&mut **self)
+        .await?;
+        let mut count = 0;
+        for letter in letters {
+            count += u64::from(discard(self, &letter.consumer, letter.message_id, actor).await?);
+        }
+        Ok(count)
     }
 }
 

@@ -120,15 +120,20 @@ pub(crate) struct Answers {
     pub(crate) unheard: u64,
     pub(crate) returned: u64,
     pub(crate) nacked: u64,
+    pub(crate) refused: u64,
 }
 
 impl Answers {
     /// Counts them; without any, says that they can happen.
     pub(crate) fn count(&self) {
-        let Self { confirmed, unheard, returned, nacked } = *self;
-        for (answer, times) in
-            [("confirmed", confirmed), ("unheard", unheard), ("returned", returned), ("nacked", nacked)]
-        {
+        let Self { confirmed, unheard, returned, nacked, refused } = *self;
+        for (answer, times) in [
+            ("confirmed", confirmed),
+            ("unheard", unheard),
+            ("returned", returned),
+            ("nacked", nacked),
+            ("refused", refused),
+        ] {
             counter!("messaging_broker_answers_total", "answer" => answer).increment(times);
         }
     }
@@ -166,7 +171,7 @@ pub(crate) fn describe_relay() {
     describe_counter!("messaging_published_total", "Events that left the outbox for the journal.");
     describe_counter!(
         "messaging_broker_answers_total",
-        "What the broker said of events that were sent: confirmed, unheard (nobody subscribes, and nobody has to), returned, nacked."
+        "What the broker said of events that were sent: confirmed, unheard (nobody subscribes, and nobody has to), returned, nacked, refused (it closed the channel)."
     );
     describe_counter!(
         "messaging_relay_failures_total",

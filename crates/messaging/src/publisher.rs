@@ -4,10 +4,12 @@ use std::{collections::HashSet, time::Duration};
 
 use failpoints::{hit, without};
 use lapin::{
-    Channel, Confirmation,
+    Channel, Confirmation, ErrorKind, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{Broker, Envelope, Error, broker::REQUEST_TIMEOUT, event};
@@ -17,6 +19,7 @@ pub(crate) const CONFIRM_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A channel in confirm mode on the publishing connection.
 pub(crate) struct Publisher {
+    broker: Broker,
     channel: Channel,
     confirm_deadline: Duration,
 }
@@ -30,6 +33,8 @@ pub(crate) enum Answer {
     Unroutable,
     /// Refused, such as by a full queue.
     Nacked,
+    /// The broker closes the channel over it, as over one that this user may not publish.
+    Refused,
 }
 
 /// A message on its way out.
@@ -42,13 +47,42 @@ impl Publisher {
     /// Waits for the connection and opens a channel.
     pub(crate) async fn open(broker: &Broker, confirm_deadline: Duration) -> Result<Self, Error> {
         let channel = broker.publish_channel().await?;
-        let selected = tokio::time::timeout(REQUEST_TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default()));
+        let selected = timeout(REQUEST_TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default()));
         selected.await.map_err(|_| Error::Unconfirmed("the broker does not answer confirm.select".into()))??;
-        Ok(Self { channel, confirm_deadline })
+        Ok(Self { broker: broker.clone(), channel, confirm_deadline })
     }
 
     pub(crate) fn usable(&self) -> bool {
         self.channel.status().connected()
+    }
+
+    /// As [`Publisher::publish_window`], and goes on when the broker closes the channel over a message: in halves, until that message stands alone.
+    pub(crate) async fn publish_each(&mut self, route: Route<'_>, window: &[&Outgoing]) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::with_capacity(window.len());
+        let mut rest = vec![window];
+        while let Some(part) = rest.pop() {
+            let error = match self.publish_window(route, part).await {
+                Ok(answered) => {
+                    answers.extend(answered);
+                    continue;
+                }
+                Err(error) if is_about_a_message(&error) && !without("halves") => error,
+                Err(error) => return Err(error),
+            };
+            *self = match timeout(REQUEST_TIMEOUT, Self::open(&self.broker, self.confirm_deadline)).await {
+                Ok(opened) => opened?,
+                Err(_) => return Err(error),
+            };
+            if let [message] = part {
+                let Envelope { event_type, message_id, .. } = &message.envelope;
+                warn!(event_type, %message_id, %error, "the broker closes the channel over a message");
+                answers.push(Answer::Refused);
+            } else {
+                let (first, second) = part.split_at(part.len() / 2);
+                rest.extend([second, first]);
+            }
+        }
+        Ok(answers)
     }
 
     /// Publishes a window, persistent and mandatory, and waits for every confirm of it. The answers are in the window's order.
@@ -71,7 +105,10 @@ impl Publisher {
                 message.envelope.properties(),
             );
             // A blocked connection writes nothing, so even sending has a deadline.
-            confirms.push(timeout_at(deadline, sent).await.map_err(late)??);
+            match timeout_at(deadline, sent).await.map_err(late)? {
+                Ok(confirm) => confirms.push(confirm),
+                Err(error) => return Err(why_closed(confirms, deadline).await.unwrap_or(error).into()),
+            }
         }
 
         hit("relay.before_confirms").await.map_err(lapin::Error::from)?;
@@ -107,6 +144,24 @@ impl Publisher {
             })
             .collect())
     }
+}
+
+/// Why a channel takes nothing any more: its open confirms know.
+async fn why_closed(confirms: Vec<PublisherConfirm>, deadline: Instant) -> Option<lapin::Error> {
+    for confirm in confirms {
+        if let Err(error) = timeout_at(deadline, confirm).await.ok()? {
+            return Some(error);
+        }
+    }
+    None
+}
+
+/// Whether the broker closed the channel over one of the messages: the user may not publish it (403), or it is not what the broker takes, such as too
+/// long (406). Over a missing exchange (404) it closes every channel.
+fn is_about_a_message(error: &Error) -> bool {
+    let Error::Broker(error) = error else { return false };
+    let ErrorKind::ProtocolError(error) = error.kind() else { return false };
+    matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED))
 }
 
 /// Where a window goes.

@@ -127,9 +127,9 @@ impl Relay {
     pub async fn run_once(&self) -> Result<Progress, Error> {
         self.lanes.refresh(&self.outbox.pool).await?;
         self.promote_due().await?;
-        let channels = Channels::open(&self.broker, self.options.confirm_deadline).await?;
+        let mut channels = Channels::open(&self.broker, self.options.confirm_deadline).await?;
         let mut window = Window::default();
-        let mut progress = self.round(&channels, &mut window).await?;
+        let mut progress = self.round(&mut channels, &mut window).await?;
         progress += self.settle(&mut window).await?;
         progress.left += window.unsent();
         self.lanes.release_surplus(&self.outbox.pool).await?;

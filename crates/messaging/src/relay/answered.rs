@@ -56,6 +56,10 @@ impl Answered {
                     counts.nacked += 1;
                     false
                 }
+                Answer::Refused => {
+                    counts.refused += 1;
+                    false
+                }
             };
             if is_taken {
                 self.settled.push(event);

@@ -17,7 +17,11 @@ pub(super) async fn hold(
     envelope: &Envelope,
     answer: Answer,
 ) -> Result<(), sqlx::Error> {
-    let reason = if answer == Answer::Unroutable { "unroutable" } else { "nacked" };
+    let reason = match answer {
+        Answer::Unroutable => "unroutable",
+        Answer::Refused => "refused",
+        Answer::Nacked | Answer::Published => "nacked",
+    };
     let attempts = sqlx::query_scalar!(
         "select attempts from messaging.outbox_hold where lane = $1 and key = $2 and message_id = $3",
         lane,

@@ -49,7 +49,7 @@ impl Channels {
 impl Relay {
     /// Reads if nothing is in hand, publishes a wave, and settles what was answered before. After an error nothing is in hand: the fate of a
     /// wave is unknown then, and all of it is read again.
-    pub(super) async fn round(&self, channels: &Channels, window: &mut Window) -> Result<Progress, Error> {
+    pub(super) async fn round(&self, channels: &mut Channels, window: &mut Window) -> Result<Progress, Error> {
         let result = self.try_round(channels, window).await;
         if result.is_err() {
             *window = Window::default();
@@ -57,7 +57,7 @@ impl Relay {
         result
     }
 
-    async fn try_round(&self, channels: &Channels, window: &mut Window) -> Result<Progress, Error> {
+    async fn try_round(&self, channels: &mut Channels, window: &mut Window) -> Result<Progress, Error> {
         let Some(lease) = self.lanes.lease() else {
             let progress = self.settle(window).await?;
             *window = Window::default();
@@ -128,7 +128,7 @@ impl Relay {
     /// Publishes a wave; what the broker said, and what was not sent for want of time.
     async fn send(
         &self,
-        channels: &Channels,
+        channels: &mut Channels,
         wave: Wave,
         lease: &Lease,
     ) -> Result<(Answered, Vec<VecDeque<PendingEvent>>), Error> {
@@ -138,13 +138,14 @@ impl Relay {
         let span = spans::send(EVENTS_EXCHANGE, &self.broker.publishing_to(), wave.envelopes());
         let Wave { single, queues } = wave;
         let busy = AtomicBool::new(!single.is_empty());
+        let Channels { singles, queues: one_each } = channels;
         let singles = async {
             let mut answered = Answered::default();
-            publish(&channels.singles, single, &mut answered).await?;
+            publish(singles, single, &mut answered).await?;
             busy.store(false, Ordering::Relaxed);
             Ok(answered)
         };
-        let sending = async { tokio::try_join!(singles, one_by_one(&channels.queues, queues, lease, &busy)) };
+        let sending = async { tokio::try_join!(singles, one_by_one(one_each, queues, lease, &busy)) };
         let sent = sending.instrument(span.clone()).await;
         match sent {
             Ok((mut answered, (others, unsent))) => {
@@ -163,7 +164,7 @@ impl Relay {
     }
 
     /// What a relay does that does not wait for the broker.
-    async fn settle_unasked(&self, channels: &Channels, mut wave: Wave, lease: &Lease) -> Result<Progress, Error> {
+    async fn settle_unasked(&self, channels: &mut Channels, mut wave: Wave, lease: &Lease) -> Result<Progress, Error> {
         let unasked = Answered::unasked(wave.answer_unasked());
         let progress = unasked.settle(&self.outbox, lease).await?;
         channels.singles.publish_window(Route::Subscribers, &unasked.events().collect::<Vec<_>>()).await?;
@@ -173,7 +174,7 @@ impl Relay {
 
 /// Publishes these at once. Which of them the broker took.
 async fn publish(
-    publisher: &Publisher,
+    publisher: &mut Publisher,
     events: Vec<PendingEvent>,
     answered: &mut Answered,
 ) -> Result<Vec<bool>, Error> {
@@ -181,14 +182,14 @@ async fn publish(
         return Ok(Vec::new());
     }
     let outgoing: Vec<_> = events.iter().map(|event| &event.outgoing).collect();
-    let answers = publisher.publish_window(Route::Subscribers, &outgoing).await?;
+    let answers = publisher.publish_each(Route::Subscribers, &outgoing).await?;
     Ok(answered.add(events, &answers))
 }
 
 /// The events of each of these keys one after the other, while others are busy, and for a moment if nobody is. What is not sent by then is
 /// given back, in order.
 async fn one_by_one(
-    publisher: &Publisher,
+    publisher: &mut Publisher,
     mut queues: Vec<VecDeque<PendingEvent>>,
     lease: &Lease,
     others_are_busy: &AtomicBool,

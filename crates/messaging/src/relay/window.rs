@@ -21,6 +21,8 @@ use crate::{
 
 /// Unsent events of a key beyond which no more of it are read: a key that has many must not keep the others out of the window.
 const CROWD: usize = 16;
+/// Payloads of so many bytes are read at once at most, and twice as many are in hand: a backlog of large events must fit into a small process.
+const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// What was looked at so recently, and was not much, has not become a backlog since.
 const RECENTLY: Duration = Duration::from_secs(2);
 /// How often is looked for what is new while something is in hand, when the last look found nothing. To pass by the events of a crowded
@@ -67,6 +69,8 @@ pub(crate) struct PendingEvent {
 /// What is to be read: nothing that is in hand already.
 pub(crate) struct Wanted {
     per_lane: i64,
+    /// Of each lane, an event is read when those before it have fewer.
+    bytes_per_lane: i64,
     /// There may be many.
     backlog: bool,
     in_hand: Vec<i64>,
@@ -110,18 +114,25 @@ impl Window {
     /// What to read beside what is in hand; None while that is enough.
     pub(crate) fn wanted(&self, lease: &Lease, size: u16, wave: &Wave) -> Option<Wanted> {
         let unsent = self.unsent.values().flatten().chain(wave.queues.iter().flatten());
-        let in_hand: Vec<_> = unsent.chain(&wave.single).map(|event| event.position).collect();
+        let (mut in_hand, mut bytes) = (Vec::new(), 0);
+        for event in unsent.chain(&wave.single) {
+            in_hand.push(event.position);
+            bytes += event.outgoing.payload.len();
+        }
         let due = self.more || self.read_at.is_none_or(|at| at.elapsed() >= LOOK);
-        if !due || in_hand.len() >= 2 * usize::from(size) {
+        if !due || in_hand.len() >= 2 * usize::from(size) || bytes >= WINDOW_BYTES {
             return None;
         }
-        let per_lane = i64::from(size).div_euclid(i64::try_from(lease.lanes.len()).unwrap_or(1)).max(1);
+        let lanes = lease.lanes.len().max(1);
+        let per_lane = (usize::from(size) / lanes).max(1);
         let queues = self.unsent.values().chain(&wave.queues);
         let crowded =
             queues.filter(|events| events.len() >= CROWD).filter_map(|events| Some(events.front()?.key().to_owned()));
         let long_ago = self.read_at.is_none_or(|at| at.elapsed() >= RECENTLY);
         let backlog = self.backlog || long_ago || !in_hand.is_empty();
-        Some(Wanted { per_lane, backlog, in_hand, crowded: crowded.collect() })
+        let [per_lane, bytes_per_lane] =
+            [per_lane, WINDOW_BYTES / lanes].map(|most| i64::try_from(most).unwrap_or(i64::MAX));
+        Some(Wanted { per_lane, bytes_per_lane, backlog, in_hand, crowded: crowded.collect() })
     }
 
     /// Takes in what was read, but nothing of a key whose earlier event was refused meanwhile.
@@ -245,11 +256,18 @@ async fn read_on(
                   event.required, event.deadline, event.occurred_at, hold.key is not null as "held!"
            from messaging.relay_lane
            cross join lateral (
-               select * from messaging.outbox
-               where outbox.lane = relay_lane.lane and outbox.position <> all($5) and outbox.key <> all($6) and not exists (
-                   select from messaging.outbox_hold as hold
-                   where hold.lane = outbox.lane and hold.key = outbox.key and hold.retry_at > now())
-               order by position limit $3
+               select * from (
+                   select oldest.*, sum(octet_length(payload)) over (order by position rows unbounded preceding)
+                                    - octet_length(payload) as bytes_before
+                   from (
+                       select * from messaging.outbox
+                       where outbox.lane = relay_lane.lane and outbox.position <> all($5) and outbox.key <> all($6) and not exists (
+                           select from messaging.outbox_hold as hold
+                           where hold.lane = outbox.lane and hold.key = outbox.key and hold.retry_at > now())
+                       order by position limit $3
+                   ) as oldest
+               ) as sized
+               where bytes_before < $7
            ) as event
            left join messaging.outbox_hold as hold on hold.lane = event.lane and hold.key = event.key
            where relay_lane.lane = any($1) and (relay_lane.holder = $2 and relay_lane.expires_at > now() or $4)
@@ -260,14 +278,18 @@ async fn read_on(
         without("leases"),
         &wanted.in_hand,
         &wanted.crowded,
+        wanted.bytes_per_lane,
     )
     .fetch_all(conn)
     .await?;
 
-    let mut of_lane = [0_i64; 16];
+    // How many of each lane, and of how many bytes.
+    let mut of_lane = [(0_i64, 0_i64); 16];
     let mut events = Vec::with_capacity(rows.len());
     for row in rows {
-        of_lane[usize::from(row.lane.unsigned_abs() & 15)] += 1;
+        let (count, bytes) = &mut of_lane[usize::from(row.lane.unsigned_abs() & 15)];
+        *count += 1;
+        *bytes += i64::try_from(row.payload.len()).unwrap_or(i64::MAX);
         if without("pending-rows") && row.position <= CURSOR.load(Ordering::Relaxed) {
             continue;
         }
@@ -293,7 +315,7 @@ async fn read_on(
         });
     }
     // A lane that gave as much as it was asked for may have more.
-    let full = of_lane.iter().any(|count| *count >= wanted.per_lane);
+    let full = of_lane.iter().any(|(count, bytes)| *count >= wanted.per_lane || *bytes >= wanted.bytes_per_lane);
     let more = full && !events.is_empty();
     Ok((events, more))
 }

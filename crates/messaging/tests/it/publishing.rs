@@ -1,6 +1,6 @@
 //! From the commit to the broker.
 
-use messaging::{Broker, BrokerOptions, Progress, PublishError, Relay};
+use messaging::{Audience, Broker, BrokerOptions, Event, Progress, PublishError, Relay};
 use testkit::eventually;
 
 use crate::support::*;
@@ -116,7 +116,7 @@ async fn two_relays_never_work_one_lane_and_a_stalled_relays_lanes_move() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unroutable_event_is_held_and_its_neighbours_are_not_blamed() {
     // Bound by lane, so that one lane's binding can be taken away.
-    let mut service = parcels(&[<ParcelMoved as messaging::Event>::TYPE]);
+    let mut service = parcels(&[ParcelMoved::TYPE]);
     service.subscriptions[0].partitions = 2;
     let stage = testkit::Stage::new("parcels", &[service.clone()]).await;
     const UNBOUND: [i16; 4] = [4, 6, 8, 10];
@@ -156,6 +156,74 @@ async fn an_unroutable_event_is_held_and_its_neighbours_are_not_blamed() {
     })
     .await;
     assert_eq!(stage.count("select count(*) from messaging.outbox_hold").await, 0);
+}
+
+/// Of a type that is not this service's own: its user may not publish it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Forged {
+    #[prost(string, tag = "1")]
+    parcel_id: String,
+}
+
+impl Event for Forged {
+    const TYPE: &'static str = "others.v1.ParcelMoved";
+    const AUDIENCE: Audience = Audience::Required;
+    const SENSITIVE: bool = false;
+    fn key(&self) -> &str {
+        &self.parcel_id
+    }
+}
+
+/// Switch: `halves`. The broker closes the channel over one event, whatever else is in flight on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_costs_the_channel_is_held_and_its_neighbours_flow() {
+    let mut stage = stage().await;
+    let mut tx = stage.outbox.begin().await.unwrap();
+    for n in 0..500 {
+        let parcel_id = format!("p-{n}");
+        tx.publish(&moved(&parcel_id, 1)).unwrap();
+        if n % 100 == 50 {
+            tx.publish(&Forged { parcel_id: parcel_id.clone() }).unwrap();
+            tx.publish(&moved(&parcel_id, 2)).unwrap();
+            tx.publish(&Forged { parcel_id: format!("f-{n}") }).unwrap();
+        }
+    }
+    tx.commit().await.unwrap();
+
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    while relay.run_once().await.unwrap().published > 0 {}
+
+    let count = async |what: &str| stage.count(&format!("select count(*) from {what}")).await;
+    assert_eq!(count("messaging.journal").await, 500);
+    assert_eq!(count("messaging.outbox where type = 'others.v1.ParcelMoved'").await, 10);
+    assert_eq!(pending(&stage).await, 15, "the forged ones, and what comes after them under their keys");
+    assert_eq!(count("messaging.outbox_hold where reason = 'refused'").await, 10);
+    assert_eq!(count("messaging.outbox_hold").await, 10);
+    stage.expect_leftovers();
+}
+
+/// A backlog of large events is taken in parts that fit into a small process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_hand_is_bounded_in_bytes_too() {
+    let stage = stage().await;
+    const LABEL: usize = 250 * 1024;
+    for n in 0..200 {
+        let mut tx = stage.outbox.begin().await.unwrap();
+        tx.publish(&ParcelMoved { label: vec![7; LABEL], ..moved(&format!("p-{n}"), 1) }).unwrap();
+        tx.commit().await.unwrap();
+    }
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    let mut published = 0;
+    while published < 200 {
+        let Progress { published: some, held, left } = relay.run_once().await.unwrap();
+        assert_eq!(held, 0);
+        assert!(some > 0, "one of each lane always goes");
+        // 8 MiB, and up to one event more of each of the 16 lanes.
+        assert!((some + left) * LABEL <= (8 + 4) * 1024 * 1024, "{some} published and {left} left");
+        published += some;
+    }
+    assert_eq!(stage.count("select count(*) from messaging.journal").await, 200);
+    assert_eq!(pending(&stage).await, 0);
 }
 
 /// An event that may go unheard counts as published.

@@ -7,7 +7,7 @@ use events::users::v1::{
     EmailVerificationRequested, PasswordChanged, PasswordResetRequested, RegistrationRepeated, UserDeleted,
     UserRegistered, UserVerified,
 };
-use messaging::{Handler, HandlerError, OutboxTransaction, Task as _};
+use messaging::{Event as _, Handler, HandlerError, OutboxTransaction, Task as _};
 
 use super::{Letter, user_id};
 use crate::{
@@ -43,7 +43,7 @@ impl Handler<UserVerified> for MarkVerified {
     }
 }
 
-/// Erases the address, what letters to it knew, and cancels what was not sent.
+/// Erases the address, what letters to it knew and what could not be handled, and cancels what was not sent.
 pub(super) struct ForgetUser;
 
 impl Handler<UserDeleted> for ForgetUser {
@@ -53,6 +53,7 @@ impl Handler<UserDeleted> for ForgetUser {
         for template in Notification::forget_user(tx, user_id).await? {
             metrics::became(template, State::Cancelled);
         }
+        tx.discard_dead_letters(UserDeleted::TYPE).await?;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{TimeDelta, Utc};
 use dev::mailbox::{Behaviour, Stage};
-use events::users::v1::{PasswordChanged, UserDeleted, UserRegistered};
+use events::users::v1::{EmailVerificationRequested, PasswordChanged, UserDeleted, UserRegistered};
 use sqlx::AssertSqlSafe;
 use testkit::eventually;
 use uuid::Uuid;
@@ -73,6 +73,30 @@ async fn who_deletes_the_account_gets_no_mail_and_is_forgotten() {
     shop.mails_to("bob@example.org", 1).await;
     eventually("nothing waits", async || shop.count("select count(*) from messaging.job").await == 0).await;
     assert_eq!(shop.mails().len(), 1);
+    shop.close().await;
+}
+
+/// What could not be read is kept whole, for whoever mends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_dead_letter_is_kept_of_who_deletes_the_account() {
+    let shop = Shop::open().await;
+    let (ada, bob) = (Uuid::now_v7(), Uuid::now_v7());
+    let dead = async || shop.count("select count(*) from messaging.parked where state = 'dead'").await;
+    for user_id in [ada, bob] {
+        let no_end =
+            EmailVerificationRequested { expires_at: None, ..ask_for_proof(user_id, "s3cr3t-t0ken", Utc::now()) };
+        shop.publish(&no_end).await;
+    }
+    eventually("both are dead", async || dead().await == 2).await;
+    assert_eq!(rows_with(&shop, "s3cr3t-t0ken").await.len(), 2);
+    shop.publish(&UserDeleted { user_id: ada.to_string() }).await;
+    eventually("one is left", async || dead().await == 1).await;
+    let left = rows_with(&shop, "s3cr3t-t0ken").await;
+    assert!(left.len() == 1 && left[0].contains(&bob.to_string()), "{left:?}");
+    let log = "select count(*) from messaging.redrive_log where actor = 'users.v1.UserDeleted' and action = 'discard'";
+    assert_eq!(shop.count(log).await, 1);
+    shop.publish(&UserDeleted { user_id: bob.to_string() }).await;
+    eventually("none is left", async || dead().await == 0).await;
     shop.close().await;
 }
 
