@@ -23,13 +23,16 @@ use super::{
 use crate::{
     console::{self, Step},
     http,
+    services::ORDERS,
     stack::Stack,
     workspace,
 };
-use report::{Health, Part, Report, Storm, Way};
+use report::{Health, Part, Report, Scheduled, Storm, Way};
 
 /// Of what the shop can take at most.
 const MULTIPLES: [f64; 6] = [0.5, 0.8, 1.0, 2.0, 5.0, 10.0];
+/// The name of the threads that answer requests begins so.
+const SERVER_THREADS: &str = "actix-server wo";
 const WARM_UP_ORDERS: usize = 200;
 /// As many as find a place or may wait for one.
 const AT_ONCE: usize = 16;
@@ -133,11 +136,13 @@ impl Measuring {
         let step = Step::start(&format!("{multiple} × peak"), "orders come");
         let target = self.target().await?;
         let probes = Probes::start(target.port);
+        let (begin, before) = (Instant::now(), self.scheduled());
         let wishes = arrivals::rush(&target, Rush { per_second: peak * multiple, time: PART, tries: 1 }).await?;
+        let scheduled = self.scheduled().zip(before).map(|(after, before)| after.since(before));
         let health = probes.end().await?;
         self.remember(&wishes);
-        let part = Part::of(multiple, &wishes, PART, health);
         floor::at_rest(&self.stack).await?;
+        let part = Part::of(multiple, &wishes, PART, health).served(scheduled).ended(begin.elapsed());
         step.done(format_args!("{part}"));
         Ok(part)
     }
@@ -172,6 +177,23 @@ impl Measuring {
         floor::at_rest(&self.stack).await?;
         step.done(format_args!("{storm}"));
         Ok(storm)
+    }
+
+    /// What the threads that answer requests have had of the processors so far; `None` where the system does not say.
+    fn scheduled(&self) -> Option<Scheduled> {
+        let server = self.stack.state.services.iter().find(|running| running.service == ORDERS.name)?;
+        let tasks = fs::read_dir(format!("/proc/{}/task", server.process.pid())).ok()?;
+        let mut all = Scheduled::default();
+        for task in tasks.filter_map(|task| Some(task.ok()?.path())) {
+            if !fs::read_to_string(task.join("comm")).ok()?.starts_with(SERVER_THREADS) {
+                continue;
+            }
+            let text = fs::read_to_string(task.join("schedstat")).ok()?;
+            let mut numbers = text.split_whitespace().map_while(|number| number.parse::<f64>().ok());
+            all.ran += numbers.next()?;
+            all.waited += numbers.next()?;
+        }
+        Some(all)
     }
 
     fn remember(&mut self, wishes: &[Wish]) {

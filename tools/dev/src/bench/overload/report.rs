@@ -54,6 +54,10 @@ pub(super) struct Part {
     offered_per_second: f64,
     /// Taken within the patience of those who asked.
     goodput_per_second: f64,
+    /// Of those that were taken, for each second until the last one had come to its end: what was left undone meanwhile is counted so.
+    ended_per_second: f64,
+    /// Share of the time in which a thread of the server could have worked that it waited for a processor.
+    starved: Option<f64>,
     taken: usize,
     refused: usize,
     late: usize,
@@ -74,6 +78,8 @@ impl Part {
             multiple,
             offered_per_second: wishes.len() as f64 / time.as_secs_f64(),
             goodput_per_second: taken.len() as f64 / time.as_secs_f64(),
+            ended_per_second: f64::NAN,
+            starved: None,
             taken: taken.len(),
             refused: count(|outcome| matches!(outcome, Outcome::Refused { .. })),
             late: count(|outcome| *outcome == Outcome::Late),
@@ -83,6 +89,34 @@ impl Part {
             refused_without_retry_after: count(|outcome| *outcome == Outcome::Refused { retry_after: false }),
             health,
         }
+    }
+
+    /// Its orders have all come to their end, so long after the first one came.
+    pub(super) fn ended(self, after: Duration) -> Self {
+        Self { ended_per_second: self.taken as f64 / after.as_secs_f64(), ..self }
+    }
+
+    /// What the server's threads had of the processors meanwhile.
+    pub(super) fn served(self, threads: Option<Scheduled>) -> Self {
+        Self { starved: threads.map(Scheduled::waiting), ..self }
+    }
+}
+
+/// How long threads ran, and how long they waited for a processor, in nanoseconds (`/proc/<pid>/task/<tid>/schedstat`).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scheduled {
+    pub(super) ran: f64,
+    pub(super) waited: f64,
+}
+
+impl Scheduled {
+    /// What has come since an earlier look.
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self { ran: self.ran - earlier.ran, waited: self.waited - earlier.waited }
+    }
+
+    fn waiting(self) -> f64 {
+        self.waited / (self.ran + self.waited)
     }
 }
 
@@ -205,7 +239,7 @@ impl Report {
             let [before, after] = way.peaks;
             console::heading(format_args!("{name}: at most {before:.0} orders/s before, {after:.0} afterwards"));
             console::line(
-                "  × peak   orders/s   in time  of peak   taken p50/p99 ms   refused p50/p99 ms   late   failed   health p99 ms",
+                "  × peak   orders/s   in time  of peak   ended/s   taken p50/p99 ms   refused p50/p99 ms   late   failed   health p99 ms   starved",
             );
             for part in &way.parts {
                 console::line(row(part, self.with_limits.peak()));
@@ -246,6 +280,19 @@ impl Report {
             ("without limits".to_owned(), course(without_limits)),
         ];
         all.record("goodput", "orders/s", "multiple of the peak", curves);
+        if let (Some(peak), Some(most)) = (with_limits.part(1.0), with_limits.part(10.0)) {
+            all.note(format!(
+                "orders come to their end at {:.0} a second at the peak and at {:.0} at ten times the peak: whoever does what follows an order has \
+                 the same processors, and more of them when the server spends its own on refusals",
+                peak.ended_per_second, most.ended_per_second
+            ));
+            if let Some(starved) = most.starved {
+                all.note(format!(
+                    "at ten times the peak the server's threads wait for a processor for {:.0} % of the time in which they could work",
+                    starved * 100.0
+                ));
+            }
+        }
         for Aim { what, measured, aim, met } in &self.aims {
             let verdict = if *met { "met" } else { "missed" };
             all.note(format!("{what}: {measured:.2}, aim {aim:.2}: {verdict}"));
@@ -264,17 +311,20 @@ fn row(part: &Part, peak: f64) -> String {
         times.as_ref().map_or_else(|| "–".to_owned(), |times| format!("{:.1} / {:.1}", times.p50, times.p99))
     };
     let health = part.health.milliseconds.as_ref().map_or_else(|| "–".to_owned(), |times| format!("{:.1}", times.p99));
+    let starved = part.starved.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", share * 100.0));
     format!(
-        "  {:6} {:10.0} {:9.0} {:6.0} % {:>18} {:>20} {:6} {:8} {:>15}",
+        "  {:6} {:10.0} {:9.0} {:6.0} % {:9.0} {:>18} {:>20} {:6} {:8} {:>15} {:>9}",
         part.multiple,
         part.offered_per_second,
         part.goodput_per_second,
         part.goodput_per_second / peak * 100.0,
+        part.ended_per_second,
         pair(&part.taken_milliseconds),
         pair(&part.refused_milliseconds),
         part.late,
         part.failed,
         health,
+        starved,
     )
 }
 
@@ -327,7 +377,10 @@ mod tests {
         let mut refused = wish(0, Outcome::Refused { retry_after: true });
         refused.refusals.push(Duration::from_millis(3));
         let wishes = [refused, wish(1, Outcome::Late), wish(2, Outcome::Taken("7".to_owned()))];
-        let part = Part::of(2.0, &wishes, Duration::from_secs(1), Health::of(vec![0.001], 0));
+        let part = Part::of(2.0, &wishes, Duration::from_secs(1), Health::of(vec![0.001], 0))
+            .ended(Duration::from_secs(2))
+            .served(Some(Scheduled { ran: 1.0, waited: 3.0 }));
+        assert_eq!((part.goodput_per_second, part.ended_per_second, part.starved), (1.0, 0.5, Some(0.75)));
         assert_eq!((part.taken, part.refused, part.late, part.failed), (1, 1, 1, 0));
         assert_eq!(part.taken_milliseconds.unwrap().p50, 20.0);
         assert_eq!(part.refused_milliseconds.unwrap().max, 3.0);
