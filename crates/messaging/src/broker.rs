@@ -261,6 +261,8 @@ impl Supervisor {
     /// Offers the connection until it is lost or the broker is closed; says why it was lost.
     async fn watch(&self, connection: Connection, node: &Node) -> String {
         let mut events = std::pin::pin!(connection.events_listener());
+        // lapin gives the number of a channel that the broker closed to nobody again (`Frames::channels_poison`), and who is given none can do nothing.
+        let mut numbers = connection.configuration().channel_max() / 2;
         let connection = Arc::new(connection);
         let address = Arc::clone(&node.address);
         self.health.set(self.purpose, Ok("connected".into()));
@@ -286,8 +288,14 @@ impl Supervisor {
                     meters::connection_blocked(self.purpose, false);
                     self.health.set(self.purpose, Ok("connected".into()));
                 }
-                // Channel errors come by here too; they are their owner's.
                 Some(Event::Error(error)) if !connection.status().connected() => break error.to_string(),
+                // The broker closed a channel. Why is its owner's business.
+                Some(Event::Error(_)) if !without("channel-numbers") => {
+                    numbers = numbers.saturating_sub(1);
+                    if numbers == 0 {
+                        break "the broker closed so many of its channels".to_owned();
+                    }
+                }
                 Some(_) => {}
                 None => break "the connection was lost".to_owned(),
             }

@@ -31,7 +31,7 @@ pub(crate) enum Answer {
     Published,
     /// Confirmed, but no queue is bound for it: nobody has it.
     Unroutable,
-    /// Refused, such as by a full queue.
+    /// Not taken, such as by a full queue.
     Nacked,
     /// The broker closes the channel over it, as over one that this user may not publish.
     Refused,
@@ -58,31 +58,55 @@ impl Publisher {
 
     /// As [`Publisher::publish_window`], and goes on when the broker closes the channel over a message: in halves, until that message stands alone.
     pub(crate) async fn publish_each(&mut self, route: Route<'_>, window: &[&Outgoing]) -> Result<Vec<Answer>, Error> {
-        let mut answers = Vec::with_capacity(window.len());
-        let mut rest = vec![window];
-        while let Some(part) = rest.pop() {
-            let error = match self.publish_window(route, part).await {
-                Ok(answered) => {
-                    answers.extend(answered);
-                    continue;
-                }
-                Err(error) if is_about_a_message(&error) && !without("halves") => error,
-                Err(error) => return Err(error),
-            };
+        match self.publish_window(route, window).await {
+            Err(error) if is_about_a_message(&error) && !without("halves") => {
+                self.publish_halves(route, window, error).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn publish_halves(
+        &mut self,
+        route: Route<'_>,
+        window: &[&Outgoing],
+        mut error: Error,
+    ) -> Result<Vec<Answer>, Error> {
+        let mut answers = vec![Answer::Refused; window.len()];
+        // What may not be published, may not whatever is in it.
+        let mut forbidden = HashSet::new();
+        let (mut part, mut rest) = ((0..window.len()).collect::<Vec<_>>(), Vec::new());
+        loop {
+            // The broker has closed the channel over one of these.
             *self = match timeout(REQUEST_TIMEOUT, Self::open(&self.broker, self.confirm_deadline)).await {
                 Ok(opened) => opened?,
                 Err(_) => return Err(error),
             };
-            if let [message] = part {
-                let Envelope { event_type, message_id, .. } = &message.envelope;
+            if let [alone] = *part {
+                let Envelope { event_type, message_id, .. } = &window[alone].envelope;
                 warn!(event_type, %message_id, %error, "the broker closes the channel over a message");
-                answers.push(Answer::Refused);
+                if is_forbidden(&error) {
+                    forbidden.insert(event_type.as_str());
+                }
             } else {
-                let (first, second) = part.split_at(part.len() / 2);
-                rest.extend([second, first]);
+                let second = part.split_off(part.len() / 2);
+                rest.extend([second, part]);
+            }
+            loop {
+                let Some(next) = rest.pop() else { return Ok(answers) };
+                part = next;
+                part.retain(|message| !forbidden.contains(window[*message].envelope.event_type.as_str()));
+                let messages: Vec<_> = part.iter().map(|message| window[*message]).collect();
+                match self.publish_window(route, &messages).await {
+                    Ok(answered) => part.iter().zip(answered).for_each(|(message, answer)| answers[*message] = answer),
+                    Err(closed) if is_about_a_message(&closed) => {
+                        error = closed;
+                        break;
+                    }
+                    Err(other) => return Err(other),
+                }
             }
         }
-        Ok(answers)
     }
 
     /// Publishes a window, persistent and mandatory, and waits for every confirm of it. The answers are in the window's order.
@@ -156,12 +180,22 @@ async fn why_closed(confirms: Vec<PublisherConfirm>, deadline: Instant) -> Optio
     None
 }
 
-/// Whether the broker closed the channel over one of the messages: the user may not publish it (403), or it is not what the broker takes, such as too
-/// long (406). Over a missing exchange (404) it closes every channel.
+/// Whether the broker closed the channel over one of the messages: it is not what the broker takes, such as too long (406), or of a type that the
+/// user may not publish. Over an exchange that is missing (404) it closes every channel.
 fn is_about_a_message(error: &Error) -> bool {
-    let Error::Broker(error) = error else { return false };
-    let ErrorKind::ProtocolError(error) = error.kind() else { return false };
-    matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED))
+    is_forbidden(error) || closed_with(error, AMQPSoftError::PRECONDITIONFAILED).is_some()
+}
+
+/// Whether the user may not publish this type. Whether it may publish to the exchange at all has the same code (403): only the text tells.
+fn is_forbidden(error: &Error) -> bool {
+    closed_with(error, AMQPSoftError::ACCESSREFUSED).is_some_and(|text| text.contains("access to topic "))
+}
+
+/// What the broker said as it closed the channel with this code.
+fn closed_with(error: &Error, code: AMQPSoftError) -> Option<&str> {
+    let Error::Broker(error) = error else { return None };
+    let ErrorKind::ProtocolError(error) = error.kind() else { return None };
+    (*error.kind() == AMQPErrorKind::Soft(code)).then(|| error.get_message().as_str())
 }
 
 /// Where a window goes.

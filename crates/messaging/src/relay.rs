@@ -31,7 +31,7 @@ use crate::{
 /// How the relay works. The defaults suit production.
 #[derive(Clone, Copy, Debug)]
 pub struct RelayOptions {
-    /// How many events are read at once; up to twice as many are in hand.
+    /// How many events are read at once, though hardly more than 8 MiB; up to twice as many are in hand.
     pub window: u16,
     /// How long a lane stays with a relay that has gone silent.
     pub lease: Duration,

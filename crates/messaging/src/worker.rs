@@ -4,28 +4,23 @@
 //! transaction, and records the outcome in one. The I/O can happen twice, if the process dies after it; pass the provider an id
 //! that makes the second time harmless.
 
+mod attempt;
 mod waiting;
 
-use std::{error::Error as StdError, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use failpoints::{hit, without};
-use futures_util::FutureExt as _;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, timeout},
-};
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error, warn};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
-    Error, HandlerError, Outbox, OutboxTransaction, RetryPolicy,
-    context::{TraceContext, spans},
-    error::{Verdict, chain},
-    meters, pool, relay,
+    Error, HandlerError, Outbox, OutboxTransaction, RetryPolicy, context::TraceContext, meters, pool, relay,
     retry::RECONNECT,
 };
+use attempt::Weather;
 
 /// A kind of work.
 pub trait Task: Send + Sync + 'static {
@@ -156,13 +151,6 @@ impl<T> Clone for Worker<T> {
     fn clone(&self) -> Self {
         Self { outbox: self.outbox.clone(), task: Arc::clone(&self.task), ..*self }
     }
-}
-
-/// What an attempt means for the attempts after it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Weather {
-    Fair,
-    Down,
 }
 
 impl<T: Task> Worker<T> {
@@ -300,143 +288,5 @@ impl<T: Task> Worker<T> {
         let job =
             |id, attempts: i32, context| Job { id, attempt: u32::try_from(attempts).unwrap_or(1), lease, context };
         Ok(rows.into_iter().map(|row| job(row.id, row.attempts, row.context.0)).collect())
-    }
-
-    async fn work(self, job: Job) -> Weather {
-        let span = spans::job(T::NAME, job.id, job.attempt, &job.context);
-        async {
-            let result = self.attempt(&job).await;
-            let (outcome, weather) = self.judge(&job, result);
-            meters::job_tried(T::NAME, outcome.name());
-            if let Outcome::Retrying { error, .. } | Outcome::Failed { error, .. } = &outcome {
-                let kind = match (weather, &outcome) {
-                    (Weather::Down, _) => "unavailable",
-                    (Weather::Fair, Outcome::Failed { .. }) => "failed",
-                    (Weather::Fair, _) => "retry",
-                };
-                spans::fail(&tracing::Span::current(), kind, error);
-                if let Outcome::Failed { .. } = &outcome {
-                    error!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job is given up");
-                } else {
-                    warn!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job failed and will be tried again");
-                }
-            }
-            if let Err(error) = self.outbox.answered(self.finish(&job, outcome, weather)).await {
-                // The lease expires and the job is done again; the provider's idempotency makes that harmless.
-                warn!(task = T::NAME, job = %job.id, ?error, "the outcome of a job could not be recorded");
-                if matches!(error.verdict(), Verdict::Retry | Verdict::Reject) {
-                    self.put_off(&job, &error).await;
-                }
-            }
-            weather
-        }
-        .instrument(span)
-        .await
-    }
-
-    /// One attempt. None is made any more when the last ones came to no end, with their processes or their records.
-    async fn attempt(&self, job: &Job) -> Result<T::Done, TaskError> {
-        if job.attempt > self.retry.max_attempts && !without("lost-attempts") {
-            return Err(TaskError::retry("the attempts before came to no end"));
-        }
-        let performing = AssertUnwindSafe(self.task.perform(job)).catch_unwind();
-        match timeout(self.deadline, performing).await {
-            Ok(Ok(result)) => result,
-            // The panic hook has logged it.
-            Ok(Err(_panic)) => Err(TaskError::retry("it panicked")),
-            Err(_) => Err(TaskError::retry(format!("it took longer than {:?}", self.deadline))),
-        }
-    }
-
-    /// What cannot be recorded is not tried again at once, and each time later.
-    async fn put_off(&self, job: &Job, error: &HandlerError) {
-        let delay = self.retry.delay(job.attempt);
-        let putting_off = async {
-            sqlx::query!(
-                "update messaging.job
-                 set lease = null, last_error = $4, due_at = greatest(due_at, now() + make_interval(secs => $5))
-                 where task = $1 and id = $2 and lease = $3",
-                T::NAME,
-                job.id,
-                job.lease,
-                error.message(),
-                delay.as_secs_f64(),
-            )
-            .execute(&self.outbox.pool)
-            .await
-        };
-        if let Err(error) = self.outbox.answered(putting_off).await {
-            warn!(task = T::NAME, job = %job.id, %error, "a job cannot be put off; its lease will expire");
-        }
-    }
-
-    fn judge(&self, job: &Job, result: Result<T::Done, TaskError>) -> (Outcome<T::Done>, Weather) {
-        let attempts = job.attempt;
-        let later = |error: String, made: u32| {
-            let delay = self.retry.delay(made);
-            Outcome::Retrying { error, attempts: made, next_attempt_at: Utc::now() + delay }
-        };
-        match result {
-            Ok(done) => (Outcome::Done(done), Weather::Fair),
-            Err(TaskError::Later(wait)) => (Outcome::Postponed { until: Utc::now() + wait }, Weather::Fair),
-            Err(TaskError::Unavailable(error)) => (later(chain(error.as_ref()), attempts - 1), Weather::Down),
-            Err(TaskError::Retry(error)) if attempts < self.retry.max_attempts => {
-                (later(chain(error.as_ref()), attempts), Weather::Fair)
-            }
-            Err(TaskError::Retry(error)) => {
-                (Outcome::Failed { error: chain(error.as_ref()), attempts, exhausted: true }, Weather::Fair)
-            }
-            Err(TaskError::Fail(error)) => {
-                (Outcome::Failed { error: chain(error.as_ref()), attempts, exhausted: false }, Weather::Fair)
-            }
-        }
-    }
-
-    /// Records the outcome and finishes or reschedules the job in one transaction, if the lease is still this worker's.
-    async fn finish(&self, job: &Job, outcome: Outcome<T::Done>, weather: Weather) -> Result<(), HandlerError> {
-        hit("worker.before_record").await.map_err(sqlx::Error::Io)?;
-        let mut tx = self.outbox.begin().await?;
-        let again = match &outcome {
-            // While everything is down the worker itself waits; the job is due as soon as it looks again.
-            Outcome::Retrying { error, attempts, .. } if weather == Weather::Down => {
-                Some((Some(error), *attempts, Duration::ZERO))
-            }
-            Outcome::Retrying { error, attempts, .. } => Some((Some(error), *attempts, self.retry.delay(*attempts))),
-            Outcome::Postponed { until } => {
-                Some((None, job.attempt - 1, (*until - Utc::now()).to_std().unwrap_or_default()))
-            }
-            Outcome::Done(_) | Outcome::Failed { .. } => None,
-        };
-        let mine = if let Some((error, attempts, delay)) = again {
-            sqlx::query!(
-                "update messaging.job set lease = null, last_error = $4, attempts = $5, due_at = now() + make_interval(secs => $6)
-                 where task = $1 and id = $2 and lease = $3",
-                T::NAME,
-                job.id,
-                job.lease,
-                error.map(String::as_str),
-                i32::try_from(attempts).unwrap_or(i32::MAX),
-                delay.as_secs_f64(),
-            )
-            .execute(&mut *tx)
-            .await?
-        } else {
-            sqlx::query!(
-                "delete from messaging.job where task = $1 and id = $2 and lease = $3",
-                T::NAME,
-                job.id,
-                job.lease,
-            )
-            .execute(&mut *tx)
-            .await?
-        };
-        if mine.rows_affected() == 0 {
-            return Err(HandlerError::retry("the lease has passed to another worker"));
-        }
-        self.task.record(job, outcome, &mut tx).await?;
-        hit("worker.before_commit").await.map_err(sqlx::Error::Io)?;
-        tx.commit().await?;
-        hit("worker.after_commit").await.map_err(sqlx::Error::Io)?;
-        Ok(())
     }
 }

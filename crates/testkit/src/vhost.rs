@@ -79,6 +79,12 @@ impl Vhost {
         self.call(reqwest::Method::DELETE, &format!("policies/{}/test", self.name), None).await;
     }
 
+    /// Takes the right to publish from a service's user, until [`Vhost::import`].
+    pub async fn forbid_publishing(&self, service: &str) {
+        let rights = json!({ "configure": "", "write": "", "read": ".*" });
+        self.call(reqwest::Method::PUT, &format!("permissions/{}/{service}", self.name), Some(rights)).await;
+    }
+
     /// Kills every connection to this virtual host. Returns how many there were.
     pub async fn kill_connections(&self) -> usize {
         let connections = self.get(&format!("vhosts/{}/connections", self.name)).await;

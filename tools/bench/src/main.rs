@@ -33,7 +33,7 @@ pub(crate) struct Plan {
     #[arg(long)]
     quick: bool,
     /// How often each side is measured; less where one round takes long.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     pairs: u16,
     /// How far `growth` lets the journal and the inbox grow.
     #[arg(long, default_value_t = 20_000_000)]

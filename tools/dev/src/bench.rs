@@ -42,7 +42,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     quick: bool,
     /// How often each of two sides is measured, in turn.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     pairs: u16,
     /// Do not optimize, to see that a bench works; its figures are worth nothing.
     #[arg(long)]

@@ -21,7 +21,8 @@ use crate::{
 
 /// Unsent events of a key beyond which no more of it are read: a key that has many must not keep the others out of the window.
 const CROWD: usize = 16;
-/// Payloads of so many bytes are read at once at most, and twice as many are in hand: a backlog of large events must fit into a small process.
+/// Payloads of so many bytes are read at once, and up to one event more of each lane; no more is read while as many wait. A backlog of large events
+/// must fit into a small process.
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// What was looked at so recently, and was not much, has not become a backlog since.
 const RECENTLY: Duration = Duration::from_secs(2);

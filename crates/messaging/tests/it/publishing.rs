@@ -202,6 +202,53 @@ async fn an_event_that_costs_the_channel_is_held_and_its_neighbours_flow() {
     stage.expect_leftovers();
 }
 
+/// Switch: `channel-numbers`. A connection has a number for so many channels, and lapin loses one each time that the broker closes one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_channels_the_broker_closes_there_is_one_to_publish_on() {
+    let mut stage = stage().await;
+    const CHANNELS: usize = 20;
+    let url = format!("{}?channel_max={CHANNELS}", stage.vhost.url_for("parcels"));
+    let broker = Broker::connect(BrokerOptions::new(url, "parcels").unwrap());
+    let relay = Relay::with_options(&stage.outbox, &broker, relay_options());
+    let mut tx = stage.outbox.begin().await.unwrap();
+    tx.publish(&Forged { parcel_id: "f-1".into() }).unwrap();
+    tx.commit().await.unwrap();
+    for _ in 0..3 * CHANNELS {
+        stage.outbox.retry_held().await.unwrap();
+        // Some of it fails while the connection is made anew.
+        let _ = relay.run_once().await;
+    }
+    publish(&stage.outbox, "p-1", 1).await;
+    eventually("the next one is published", async || {
+        let _ = relay.run_once().await;
+        stage.count("select count(*) from messaging.journal where key = 'p-1'").await == 1
+    })
+    .await;
+    stage.expect_leftovers();
+}
+
+/// Then it is no event's fault, and none is held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_publish_nothing_holds_nothing() {
+    let stage = stage().await;
+    stage.vhost.forbid_publishing("parcels").await;
+    for n in 0..20 {
+        publish(&stage.outbox, &format!("p-{n}"), 1).await;
+    }
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    let refused = relay.run_once().await.unwrap_err().to_string();
+    assert!(refused.contains("access to exchange 'events'"), "{refused}");
+    assert_eq!(stage.count("select count(*) from messaging.outbox_hold").await, 0);
+    assert_eq!(pending(&stage).await, 20);
+
+    stage.vhost.import().await;
+    eventually("all of them are published", async || {
+        relay.run_once().await.unwrap();
+        pending(&stage).await == 0
+    })
+    .await;
+}
+
 /// A backlog of large events is taken in parts that fit into a small process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_hand_is_bounded_in_bytes_too() {

@@ -18,7 +18,7 @@ const CASES: [(Business, &str, f64); 2] = [(Business::Row, "one row", 0.65), (Bu
 pub(super) async fn measure(plan: &Plan) -> Result<Measurement> {
     let mut commit = Measurement::new("commit", "a transaction with one event, beside the same transaction without it");
     let scene = Scene::set().await?;
-    let time = plan.pick(Duration::from_secs(5), Duration::from_millis(1_500));
+    let time = plan.pick(Duration::from_secs(4), Duration::from_millis(1_500));
     for (business, name, aim) in CASES {
         for callers in CALLERS {
             let connections = u32::try_from(callers)?;

@@ -136,13 +136,14 @@ impl Measuring {
         let step = Step::start(&format!("{multiple} × peak"), "orders come");
         let target = self.target().await?;
         let probes = Probes::start(target.port);
-        let (begin, before) = (Instant::now(), self.scheduled());
+        let (begin, before, placed) = (Instant::now(), self.scheduled(), self.placed().await?);
         let wishes = arrivals::rush(&target, Rush { per_second: peak * multiple, time: PART, tries: 1 }).await?;
         let scheduled = self.scheduled().zip(before).map(|(after, before)| after.since(before));
         let health = probes.end().await?;
         self.remember(&wishes);
         floor::at_rest(&self.stack).await?;
-        let part = Part::of(multiple, &wishes, PART, health).served(scheduled).ended(begin.elapsed());
+        let ended = (self.placed().await? - placed) / begin.elapsed().as_secs_f64();
+        let part = Part::of(multiple, &wishes, PART, health).served(scheduled).ended(ended);
         step.done(format_args!("{part}"));
         Ok(part)
     }
@@ -177,6 +178,11 @@ impl Measuring {
         floor::at_rest(&self.stack).await?;
         step.done(format_args!("{storm}"));
         Ok(storm)
+    }
+
+    /// Orders that there are, whoever waited for the answer.
+    async fn placed(&self) -> Result<f64> {
+        Ok(self.stack.run_sql("orders", "select count(*) from orders;").await?.trim().parse()?)
     }
 
     /// What the threads that answer requests have had of the processors so far; `None` where the system does not say.

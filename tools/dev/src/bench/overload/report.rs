@@ -54,7 +54,8 @@ pub(super) struct Part {
     offered_per_second: f64,
     /// Taken within the patience of those who asked.
     goodput_per_second: f64,
-    /// Of those that were taken, for each second until the last one had come to its end: what was left undone meanwhile is counted so.
+    /// Orders, of those that were answered too late too, for each second until the last one had come to its end: what was put off meanwhile is
+    /// counted so.
     ended_per_second: f64,
     /// Share of the time in which a thread of the server could have worked that it waited for a processor.
     starved: Option<f64>,
@@ -91,9 +92,9 @@ impl Part {
         }
     }
 
-    /// Its orders have all come to their end, so long after the first one came.
-    pub(super) fn ended(self, after: Duration) -> Self {
-        Self { ended_per_second: self.taken as f64 / after.as_secs_f64(), ..self }
+    /// So many orders a second came to their end.
+    pub(super) fn ended(self, per_second: f64) -> Self {
+        Self { ended_per_second: per_second, ..self }
     }
 
     /// What the server's threads had of the processors meanwhile.
@@ -378,9 +379,8 @@ mod tests {
         refused.refusals.push(Duration::from_millis(3));
         let wishes = [refused, wish(1, Outcome::Late), wish(2, Outcome::Taken("7".to_owned()))];
         let part = Part::of(2.0, &wishes, Duration::from_secs(1), Health::of(vec![0.001], 0))
-            .ended(Duration::from_secs(2))
             .served(Some(Scheduled { ran: 1.0, waited: 3.0 }));
-        assert_eq!((part.goodput_per_second, part.ended_per_second, part.starved), (1.0, 0.5, Some(0.75)));
+        assert_eq!((part.goodput_per_second, part.starved), (1.0, Some(0.75)));
         assert_eq!((part.taken, part.refused, part.late, part.failed), (1, 1, 1, 0));
         assert_eq!(part.taken_milliseconds.unwrap().p50, 20.0);
         assert_eq!(part.refused_milliseconds.unwrap().max, 3.0);

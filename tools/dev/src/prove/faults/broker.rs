@@ -34,6 +34,9 @@ const CUT_OFF_WITHIN: Duration = Duration::from_secs(60);
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
 /// What nobody hears in [`Kind::LostBinding`], and who should have.
 const UNHEARD: &str = "orders.v1.OrderPlaced";
+/// Raise an alarm: the broker takes nothing from those who publish.
+const NO_MEMORY: [&str; 2] = ["set_vm_memory_high_watermark", "0"];
+const NO_DISK: [&str; 2] = ["set_disk_free_limit", "1000000GB"];
 
 pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Result<Open> {
     let stack = &mut *world.stack;
@@ -67,11 +70,11 @@ pub(super) async fn begin(world: &mut World<'_>, planned: &PlannedFault) -> Resu
             Ok(Open::new(count, text, Undo::Continue(vec![broker])))
         }
         Kind::MemoryAlarm => {
-            private_rabbitmq::ctl(&stack.state, &["set_vm_memory_high_watermark", "0"]).await?;
+            private_rabbitmq::ctl(&stack.state, &NO_MEMORY).await?;
             Ok(Open::new(0, "", Undo::Nothing))
         }
         Kind::DiskAlarm => {
-            private_rabbitmq::ctl(&stack.state, &["set_disk_free_limit", "1000000GB"]).await?;
+            private_rabbitmq::ctl(&stack.state, &NO_DISK).await?;
             Ok(Open::new(0, "", Undo::Nothing))
         }
         Kind::FullQueue => {
@@ -117,12 +120,12 @@ pub(super) async fn end(world: &mut World<'_>, planned: &PlannedFault, open: Ope
         (_, Undo::RefillAll(began, all)) => return refill(stack, &began, &all, open.seen).await,
         (_, Undo::Replay(began)) => return fill(stack, service(planned)?, &began, open.seen).await,
         (Kind::MemoryAlarm, _) => {
-            let seen = blocked(stack).await;
+            let seen = blocked(stack, &NO_MEMORY).await;
             private_rabbitmq::ctl(&stack.state, &["set_vm_memory_high_watermark", "0.4"]).await?;
             return seen;
         }
         (Kind::DiskAlarm, _) => {
-            let seen = blocked(stack).await;
+            let seen = blocked(stack, &NO_DISK).await;
             private_rabbitmq::ctl(&stack.state, &["set_disk_free_limit", "256MB"]).await?;
             return seen;
         }
@@ -135,8 +138,9 @@ fn replay_from() -> String {
     (chrono::Utc::now() - BEFORE).to_rfc3339()
 }
 
-/// Connections that the broker does not read from.
-async fn blocked(stack: &Stack) -> Result<Evidence> {
+/// Connections that the broker does not read from. A broker that was ended meanwhile has forgotten the alarm, so it is raised again.
+async fn blocked(stack: &Stack, alarm: &[&str]) -> Result<Evidence> {
+    private_rabbitmq::ctl(&stack.state, alarm).await?;
     let rabbitmq = &stack.engines.rabbitmq;
     let mut count = 0;
     eventually("a connection to be blocked", SEEN_WITHIN, async || {
