@@ -271,7 +271,8 @@ impl Supervisor {
         let reason = loop {
             let event = tokio::select! {
                 () = self.stop.cancelled() => break "closed".to_owned(),
-                () = self.leave.notified(), if self.options.addresses.nodes.len() > 1 => break "the node confirms nothing".to_owned(),
+                // Every node is blocked when one is, and whoever closes a blocked connection waits in vain: nothing is written on it.
+                () = self.leave.notified(), if self.options.addresses.nodes.len() > 1 && !connection.status().blocked() => break "the node confirms nothing".to_owned(),
                 event = events.next() => event,
                 () = tokio::time::sleep(LIVENESS_PERIOD) => {
                     if connection.status().connected() { continue } else { break "the connection was lost".to_owned() }

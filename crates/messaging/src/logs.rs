@@ -19,7 +19,7 @@ use tokio::{
         Mutex,
         mpsc::{self, error::TrySendError},
     },
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -32,6 +32,8 @@ const MAX_LINE_BYTES: usize = 8 * 1024;
 const BURST: usize = 256;
 /// A blocked connection writes nothing, so even sending has a deadline.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A channel that lives for so long was not closed over what was sent first.
+const PROVEN: Duration = Duration::from_secs(60);
 /// How long the last lines may take when the process stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -123,10 +125,13 @@ impl Logs {
         burst: &mut VecDeque<Line>,
         failures: &mut u32,
     ) -> Result<(), String> {
-        let mut taken = Vec::with_capacity(BURST);
+        let (mut taken, began) = (Vec::with_capacity(BURST), Instant::now());
         while !stop.is_cancelled() {
             self.send(channel, burst).await?;
-            *failures = 0;
+            // Sent is not taken: a channel that the broker closes over the first line has sent it, too.
+            if began.elapsed() >= PROVEN {
+                *failures = 0;
+            }
             tokio::select! {
                 () = stop.cancelled() => {}
                 _ = buffer.recv_many(&mut taken, BURST) => burst.extend(taken.drain(..)),

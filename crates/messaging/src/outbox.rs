@@ -10,6 +10,7 @@ use std::{
 
 use sqlx::{PgPool, SqlSafeStr as _, Transaction};
 use tokio::sync::Notify;
+use tracing::warn;
 
 use crate::{
     Error, OutboxTransaction,
@@ -109,12 +110,17 @@ impl Outbox {
         &self.pool
     }
 
-    /// Brings the schema `messaging` up to date. Waits, with backoff and for ever, for a database that is not there yet.
+    /// Brings the schema `messaging` up to date, with the partitions of today. Waits, with backoff and for ever, for a database that is not there yet.
     pub async fn migrate(&self) -> Result<(), Error> {
         let mut migrations = sqlx::migrate!();
         // While a newer version is deployed, or taken back, this one starts on its tables.
         migrations.set_ignore_missing(true);
-        Ok(pool::migrate(&self.pool, &migrations).await?)
+        pool::migrate(&self.pool, &migrations).await?;
+        // After a week without upkeep, as on an old copy of the database, there are none, and what comes in has no place.
+        if let Err(error) = self.answered(self.maintain_partitions()).await {
+            warn!(%error, "the partitions are left to the relay");
+        }
+        Ok(())
     }
 
     /// Begins a transaction. Dropping it rolls back.

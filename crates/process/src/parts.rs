@@ -25,6 +25,8 @@ use crate::{BacklogOptions, Options, access_log, pools};
 
 /// Asks for `/readyz` only, so that a rush of requests does not make the process look dead.
 const HEALTH_CONNECTIONS: u16 = 2;
+/// What is done now and then takes no longer: a database that says nothing for so long is another machine by now, and would be waited for for ever.
+const LONG_ENOUGH: Duration = Duration::from_secs(600);
 /// How often idempotency keys are looked at whose time is over.
 const IDEMPOTENCY_PERIOD: Duration = Duration::from_secs(60);
 
@@ -181,7 +183,7 @@ impl Process {
         self.part(move |stop| async move { worker.run(stop).await.context(T::NAME) });
     }
 
-    /// Does something now and then; what fails is logged and tried again the next time. Every replica does it.
+    /// Does something now and then; what fails, or takes longer than ten minutes, is logged and tried again the next time. Every replica does it.
     pub fn every<F>(&mut self, what: &'static str, period: Duration, mut job: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = Result<(), sqlx::Error>> + Send + 'static,
@@ -190,7 +192,7 @@ impl Process {
             let mut ticks = interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-                if let Err(error) = job().await {
+                if let Err(error) = messaging::pool::answered(LONG_ENOUGH, job()).await {
                     tracing::warn!(%error, what, "housekeeping failed, and will be tried again");
                 }
             }

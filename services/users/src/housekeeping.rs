@@ -11,6 +11,9 @@ use crate::signing_key::{KeyError, SigningKeys};
 
 const PERIOD: Duration = Duration::from_secs(60);
 
+/// A database that says nothing for so long is another machine by now, and would be waited for for ever.
+const LONG_ENOUGH: Duration = Duration::from_secs(600);
+
 /// Rows that one statement deletes at most, so that none runs for long.
 const BATCH: i64 = 10_000;
 
@@ -19,7 +22,7 @@ pub async fn run(pool: PgPool, keys: SigningKeys, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = once(&pool, &keys).await {
+        if let Err(error) = messaging::pool::answered(LONG_ENOUGH, once(&pool, &keys)).await {
             warn!(%error, "housekeeping failed, and will be tried again");
         }
     }

@@ -1,9 +1,6 @@
 //! What the broker has answered: settled in one statement, or held. It decides nothing about what is sent next.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::atomic::Ordering,
-};
+use std::{collections::VecDeque, sync::atomic::Ordering};
 
 use chrono::Utc;
 use failpoints::{hit, without};
@@ -104,14 +101,9 @@ impl Answered {
             return Ok(Progress { left: self.left, ..Progress::default() });
         }
         hit("relay.before_settle").await?;
-        for (event, answer) in &self.refused {
-            hold::hold(outbox, lease, event.lane, &event.outgoing.envelope, *answer).await?;
-        }
-        let released: HashSet<_> =
-            self.settled.iter().filter(|event| event.held).map(|event| (event.lane, event.key())).collect();
-        for (lane, key) in &released {
-            hold::release(outbox, lease, *lane, key).await?;
-        }
+        hold::hold(outbox, lease, &self.refused).await?;
+        let released: Vec<_> = self.settled.iter().filter(|event| event.held).collect();
+        hold::release(outbox, lease, &released).await?;
         let settled = if self.settled.is_empty() { 0 } else { settle(outbox, lease, &self.settled).await? };
         hit("relay.after_settle").await?;
         let (now, dwells) = (Utc::now(), metrics::histogram!("messaging_dwell_seconds"));

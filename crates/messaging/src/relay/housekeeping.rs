@@ -31,15 +31,8 @@ impl Relay {
 impl Outbox {
     /// One round of housekeeping. The relay does it every hour.
     pub async fn keep_house(&self) -> Result<(), sqlx::Error> {
-        let Retention { journal_days, sensitive, inbox_days, stream_heads, redrive_log } = self.shared.retention;
-        sqlx::query!(
-            "select messaging.maintain_partitions($1, $2, $3)",
-            i32::from(journal_days),
-            i32::from(inbox_days),
-            AHEAD_DAYS,
-        )
-        .execute(&self.pool)
-        .await?;
+        let Retention { sensitive, stream_heads, redrive_log, .. } = self.shared.retention;
+        self.maintain_partitions().await?;
         hit("relay.housekeeping").await?;
         while sqlx::query!(
             "update messaging.journal set payload = null where (published_at, position) in (
@@ -94,6 +87,20 @@ impl Outbox {
             .execute(&self.pool)
             .await?;
         Ok(())
+    }
+
+    /// Makes the partitions of the next days, and drops those that are past.
+    pub(crate) async fn maintain_partitions(&self) -> Result<(), sqlx::Error> {
+        let Retention { journal_days, inbox_days, .. } = self.shared.retention;
+        sqlx::query!(
+            "select messaging.maintain_partitions($1, $2, $3)",
+            i32::from(journal_days),
+            i32::from(inbox_days),
+            AHEAD_DAYS,
+        )
+        .execute(&self.pool)
+        .await
+        .map(drop)
     }
 
     /// Measures what an alert should look at first: how old the oldest event is that nobody has heard. The relay does it every few seconds.

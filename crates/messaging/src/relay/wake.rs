@@ -44,7 +44,7 @@ impl Relay {
         loop {
             let listened = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                listened = self.hear() => listened,
+                listened = self.hear(&mut failures) => listened,
             };
             if let Err(error) = listened {
                 failures += 1;
@@ -57,9 +57,10 @@ impl Relay {
         }
     }
 
-    async fn hear(&self) -> Result<(), sqlx::Error> {
+    async fn hear(&self, failures: &mut u32) -> Result<(), sqlx::Error> {
         let mut listener = self.outbox.answered(PgListener::connect_with(&pool::beside(&self.outbox.pool))).await?;
         self.outbox.answered(listener.listen(CHANNEL)).await?;
+        *failures = 0;
         let wake = &self.outbox.shared.wake;
         loop {
             // Whether nobody says anything or nothing gets here cannot be told.

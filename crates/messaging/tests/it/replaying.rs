@@ -149,3 +149,33 @@ async fn upkeep_does_not_wait_for_a_long_look_at_its_tables_and_is_done_afterwar
     stage.outbox.keep_house().await.unwrap();
     assert_eq!(stage.count(&format!("select count(to_regclass('{last}))")).await, 1);
 }
+
+/// A view on an old partition keeps it, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_cannot_be_dropped_keeps_none_from_being_made() {
+    let stage = stage().await;
+    let last = "messaging.inbox_' || to_char((now() at time zone 'utc')::date + 7, 'YYYYMMDD')";
+    stage
+        .execute(&format!(
+            "do $$ begin execute 'drop table {last}; end $$;
+             create table messaging.journal_20200101 partition of messaging.journal for values from ('2020-01-01') to ('2020-01-02');
+             create table messaging.journal_20200102 partition of messaging.journal for values from ('2020-01-02') to ('2020-01-03');
+             create view report as select * from messaging.journal_20200101"
+        ))
+        .await;
+    stage.outbox.keep_house().await.unwrap();
+    let exists = async |table: &str| stage.count(&format!("select count(to_regclass({table}))")).await == 1;
+    assert!(exists(&format!("'{last}")).await);
+    assert!(exists("'messaging.journal_20200101'").await);
+    assert!(!exists("'messaging.journal_20200102'").await);
+}
+
+/// Nobody was there for so long that the days in store are used up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_makes_the_partition_of_today() {
+    let stage = stage().await;
+    let today = "messaging.inbox_' || to_char((now() at time zone 'utc')::date, 'YYYYMMDD')";
+    stage.execute(&format!("do $$ begin execute 'drop table {today}; end $$")).await;
+    stage.outbox.migrate().await.unwrap();
+    assert_eq!(stage.count(&format!("select count(to_regclass('{today}))")).await, 1);
+}

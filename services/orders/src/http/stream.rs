@@ -13,6 +13,7 @@ use actix_web::{
     web::{Bytes, Data},
 };
 use futures_util::stream::unfold;
+use messaging::pool;
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -139,7 +140,7 @@ impl Feed {
                 () = sleep_until(self.ends) => return None,
                 () = sleep_until(heartbeat) => return Some((Ok(Bytes::from_static(HEARTBEAT)), self)),
                 looks = self.watcher.rung() => {
-                    if let Err(error) = self.look(looks).await {
+                    if let Err(error) = pool::answered(pool::ANSWER_DEADLINE, self.look(looks)).await {
                         // The client connects again, and goes on where this one ended.
                         tracing::warn!(%error, "a stream ends early");
                         return None;
