@@ -29,27 +29,31 @@ begin
     end loop;
 
     for partition in
-        select child.relname, parent.relname as parent, to_date(right(child.relname, 8), 'YYYYMMDD') as day
-        from pg_inherits
-        join pg_class child on child.oid = inhrelid
-        join pg_class parent on parent.oid = inhparent
-        join pg_namespace on pg_namespace.oid = parent.relnamespace
-        where nspname = 'messaging' and (
-            parent.relname = 'journal' and to_date(right(child.relname, 8), 'YYYYMMDD') < today - journal_days
-            or parent.relname = 'inbox' and to_date(right(child.relname, 8), 'YYYYMMDD') < today - inbox_days)
+        -- Only our own names have a day in them.
+        with known as materialized (
+            select child.relname, parent.relname as parent
+            from pg_inherits
+            join pg_class child on child.oid = inhrelid
+            join pg_class parent on parent.oid = inhparent
+            join pg_namespace on pg_namespace.oid = parent.relnamespace
+            where nspname = 'messaging' and parent.relname in ('journal', 'inbox') and child.relname ~ '_[0-9]{8}$'
+        )
+        select relname, parent, to_date(right(relname, 8), 'YYYYMMDD') as day from known
     loop
+        continue when partition.day >= today - case partition.parent when 'journal' then journal_days else inbox_days end;
         -- A parked message of that day may still have its effect, which needs its place in the inbox.
-        if partition.parent = 'inbox' and exists (
+        continue when partition.parent = 'inbox' and exists (
             select from messaging.parked
             where message_id >= messaging.uuid_at(partition.day::timestamp at time zone 'utc')
-              and message_id < messaging.uuid_at((partition.day + 1)::timestamp at time zone 'utc')
-        ) then
-            continue;
-        end if;
+              and message_id < messaging.uuid_at((partition.day + 1)::timestamp at time zone 'utc'));
         begin
             execute format('drop table messaging.%I', partition.relname);
-        exception when others then
-            raise warning 'messaging.% is past its retention and cannot be dropped: %', partition.relname, sqlerrm;
+        exception
+            when lock_not_available then
+                -- Whoever comes waits for what is locked here until the end.
+                exit;
+            when others then
+                raise warning 'messaging.% is past its retention and cannot be dropped: %', partition.relname, sqlerrm;
         end;
     end loop;
 end

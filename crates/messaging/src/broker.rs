@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
 use tokio::{
     sync::{Notify, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -35,6 +35,10 @@ pub(crate) use addresses::{Address, one_by_one};
 
 /// How often a silent connection is looked at, should an event of it have been missed.
 const LIVENESS_PERIOD: Duration = Duration::from_secs(1);
+
+/// Every node is blocked when one is, and to close a blocked connection takes in vain a deadline and a socket: nothing is written on it. But the
+/// alarm of a node that is cut off from the others is over for them alone.
+const BLOCKED_LONG: Duration = Duration::from_secs(300);
 
 /// A larger message takes several frames, but its headers have to be in one. lapin has room for 32 frames, each way and for each connection: at the
 /// 128 KiB that a broker allows by default that is 16 MiB for a process.
@@ -261,6 +265,7 @@ impl Supervisor {
     /// Offers the connection until it is lost or the broker is closed; says why it was lost.
     async fn watch(&self, connection: Connection, node: &Node) -> String {
         let mut events = std::pin::pin!(connection.events_listener());
+        let mut blocked = None;
         // lapin gives the number of a channel that the broker closed to nobody again (`Frames::channels_poison`), and who is given none can do nothing.
         let mut numbers = connection.configuration().channel_max() / 2;
         let connection = Arc::new(connection);
@@ -269,10 +274,11 @@ impl Supervisor {
         meters::connection_up(self.purpose, true);
         self.sender.send_replace(Link { connection: Some(Arc::clone(&connection)), address: Arc::clone(&address) });
         let reason = loop {
+            let may_leave = self.options.addresses.nodes.len() > 1
+                && blocked.is_none_or(|since: Instant| since.elapsed() > BLOCKED_LONG);
             let event = tokio::select! {
                 () = self.stop.cancelled() => break "closed".to_owned(),
-                // Every node is blocked when one is, and whoever closes a blocked connection waits in vain: nothing is written on it.
-                () = self.leave.notified(), if self.options.addresses.nodes.len() > 1 && !connection.status().blocked() => break "the node confirms nothing".to_owned(),
+                () = self.leave.notified(), if may_leave => break "the node confirms nothing".to_owned(),
                 event = events.next() => event,
                 () = tokio::time::sleep(LIVENESS_PERIOD) => {
                     if connection.status().connected() { continue } else { break "the connection was lost".to_owned() }
@@ -282,11 +288,13 @@ impl Supervisor {
                 Some(Event::ConnectionBlocked(reason)) => {
                     warn!(purpose = self.purpose, reason, "the broker is short of resources and accepts nothing");
                     meters::connection_blocked(self.purpose, true);
+                    blocked.get_or_insert_with(Instant::now);
                     self.health.set(self.purpose, Err(format!("blocked by the broker: {reason}")));
                 }
                 Some(Event::ConnectionUnblocked) => {
                     info!(purpose = self.purpose, "the broker accepts messages again");
                     meters::connection_blocked(self.purpose, false);
+                    blocked = None;
                     self.health.set(self.purpose, Ok("connected".into()));
                 }
                 Some(Event::Error(error)) if !connection.status().connected() => break error.to_string(),

@@ -10,12 +10,13 @@ use std::{
 
 use sqlx::{PgPool, SqlSafeStr as _, Transaction};
 use tokio::sync::Notify;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     Error, OutboxTransaction,
     health::{Check, Health},
     pool::{self, ANSWER_DEADLINE},
+    retry::RECONNECT,
 };
 
 /// Begins transactions that can publish. Cheap to clone; clones share the wake-up of the relay.
@@ -117,10 +118,26 @@ impl Outbox {
         migrations.set_ignore_missing(true);
         pool::migrate(&self.pool, &migrations).await?;
         // After a week without upkeep, as on an old copy of the database, there are none, and what comes in has no place.
-        if let Err(error) = self.answered(self.maintain_partitions()).await {
-            warn!(%error, "the partitions are left to the relay");
+        let mut failures = 0;
+        while let Err(error) = self.answered(self.maintain_partitions()).await {
+            if self.has_today().await.unwrap_or(false) {
+                debug!(%error, "the partitions of the next days are left to the relay");
+                break;
+            }
+            failures += 1;
+            let delay = RECONNECT.delay(failures);
+            warn!(%error, ?delay, "the partition of today is missing");
+            tokio::time::sleep(delay).await;
         }
         Ok(())
+    }
+
+    /// Whether what comes in today has its place in the inbox.
+    async fn has_today(&self) -> Result<bool, sqlx::Error> {
+        let looking = sqlx::query_scalar!(
+            r#"select to_regclass('messaging.inbox_' || to_char(now() at time zone 'utc', 'YYYYMMDD')) is not null as "there!""#
+        );
+        self.answered(looking.fetch_one(&self.pool)).await
     }
 
     /// Begins a transaction. Dropping it rolls back.

@@ -12,7 +12,11 @@ use std::{
 use actix_web::web::ServiceConfig;
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
-use messaging::{Broker, BrokerOptions, Collector, Consumer, Logs, Outbox, Relay, Task, Worker, topology::Management};
+use messaging::{
+    Broker, BrokerOptions, Collector, Consumer, Logs, Outbox, Relay, Task, Worker,
+    pool::{ANSWER_DEADLINE, answered},
+    topology::Management,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{PgPool, migrate::Migrator};
 use telemetry::AtScrape;
@@ -25,8 +29,6 @@ use crate::{BacklogOptions, Options, access_log, pools};
 
 /// Asks for `/readyz` only, so that a rush of requests does not make the process look dead.
 const HEALTH_CONNECTIONS: u16 = 2;
-/// What is done now and then takes no longer: a database that says nothing for so long is another machine by now, and would be waited for for ever.
-const LONG_ENOUGH: Duration = Duration::from_secs(600);
 /// How often idempotency keys are looked at whose time is over.
 const IDEMPOTENCY_PERIOD: Duration = Duration::from_secs(60);
 
@@ -183,16 +185,18 @@ impl Process {
         self.part(move |stop| async move { worker.run(stop).await.context(T::NAME) });
     }
 
-    /// Does something now and then; what fails, or takes longer than ten minutes, is logged and tried again the next time. Every replica does it.
+    /// Does something now and then; what fails, or takes longer than its period and half a minute, is logged and tried again the next time. Every replica does it.
     pub fn every<F>(&mut self, what: &'static str, period: Duration, mut job: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = Result<(), sqlx::Error>> + Send + 'static,
     {
+        // A database that says nothing for so long is another machine by now, and would be waited for for ever.
+        let deadline = period.max(ANSWER_DEADLINE);
         self.part(move |stop| async move {
             let mut ticks = interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-                if let Err(error) = messaging::pool::answered(LONG_ENOUGH, job()).await {
+                if let Err(error) = answered(deadline, job()).await {
                     tracing::warn!(%error, what, "housekeeping failed, and will be tried again");
                 }
             }

@@ -101,9 +101,10 @@ impl Answered {
             return Ok(Progress { left: self.left, ..Progress::default() });
         }
         hit("relay.before_settle").await?;
-        hold::hold(outbox, lease, &self.refused).await?;
+        // First: the next event of a key that is free again may have been refused.
         let released: Vec<_> = self.settled.iter().filter(|event| event.held).collect();
         hold::release(outbox, lease, &released).await?;
+        hold::hold(outbox, lease, &self.refused).await?;
         let settled = if self.settled.is_empty() { 0 } else { settle(outbox, lease, &self.settled).await? };
         hit("relay.after_settle").await?;
         let (now, dwells) = (Utc::now(), metrics::histogram!("messaging_dwell_seconds"));

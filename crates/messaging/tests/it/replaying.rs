@@ -150,7 +150,7 @@ async fn upkeep_does_not_wait_for_a_long_look_at_its_tables_and_is_done_afterwar
     assert_eq!(stage.count(&format!("select count(to_regclass('{last}))")).await, 1);
 }
 
-/// A view on an old partition keeps it, and nothing else.
+/// A view on an old partition keeps it, and nothing else; nor does one that somebody else made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_that_cannot_be_dropped_keeps_none_from_being_made() {
     let stage = stage().await;
@@ -160,13 +160,15 @@ async fn a_partition_that_cannot_be_dropped_keeps_none_from_being_made() {
             "do $$ begin execute 'drop table {last}; end $$;
              create table messaging.journal_20200101 partition of messaging.journal for values from ('2020-01-01') to ('2020-01-02');
              create table messaging.journal_20200102 partition of messaging.journal for values from ('2020-01-02') to ('2020-01-03');
-             create view report as select * from messaging.journal_20200101"
+             create view report as select * from messaging.journal_20200101;
+             create table messaging.journal_old partition of messaging.journal for values from ('2019-01-01') to ('2020-01-01')"
         ))
         .await;
     stage.outbox.keep_house().await.unwrap();
     let exists = async |table: &str| stage.count(&format!("select count(to_regclass({table}))")).await == 1;
     assert!(exists(&format!("'{last}")).await);
     assert!(exists("'messaging.journal_20200101'").await);
+    assert!(exists("'messaging.journal_old'").await, "it is somebody else's");
     assert!(!exists("'messaging.journal_20200102'").await);
 }
 

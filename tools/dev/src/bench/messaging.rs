@@ -9,6 +9,7 @@ use tokio::process::Command;
 use super::BenchArgs;
 use crate::{
     binaries, console,
+    stack::Stack,
     test::{environment, with_engines},
 };
 
@@ -24,6 +25,8 @@ pub(super) async fn run(args: &BenchArgs, names: &[String], folder: &Path, all: 
     if out.exists() {
         fs::remove_dir_all(&out).with_context(|| format!("cannot delete {}", out.display()))?;
     }
+    // An earlier one may have been killed, and left its engines in whatever state.
+    Stack::purge(STACK).await?;
     let ended = with_engines(STACK, args.engines.clone(), false, async |engines| {
         console::heading("Measuring messaging");
         let mut command = Command::new(&program);

@@ -140,7 +140,8 @@ fn replay_from() -> String {
 
 /// Connections that the broker does not read from. A broker that was ended meanwhile has forgotten the alarm, so it is raised again.
 async fn blocked(stack: &Stack, alarm: &[&str]) -> Result<Evidence> {
-    private_rabbitmq::ctl(&stack.state, alarm).await?;
+    let raised = async || Ok(private_rabbitmq::ctl(&stack.state, alarm).await.ok());
+    eventually("an alarm of the broker", SEEN_WITHIN, raised).await?;
     let rabbitmq = &stack.engines.rabbitmq;
     let mut count = 0;
     eventually("a connection to be blocked", SEEN_WITHIN, async || {
