@@ -57,10 +57,21 @@ pub(super) async fn measure(plan: &Plan) -> Result<Measurement> {
         (0..rates[0].len()).map_while(|round| of.iter().map(|of| of[round]).reduce(f64::max)).collect::<Vec<_>>()
     };
     let (scripts, rust) = (best(|peer| peer != Peer::Hexeract), best(|peer| peer == Peer::Hexeract));
-    let what = "events that came to their second effect, per second";
     let ours = || Side::new("ours", &rates[0]);
-    peers.compare(what, "1/s", ours(), Side::new("best of Python and Node", &scripts), Aim::AtLeast(10.0));
-    peers.compare(what, "1/s", ours(), Side::new("best in Rust", &rust), Aim::AtLeast(3.0));
+    peers.compare(
+        "Python and Node: events that came to their second effect, per second",
+        "1/s",
+        ours(),
+        Side::new("best of Python and Node", &scripts),
+        Aim::AtLeast(10.0),
+    );
+    peers.compare(
+        "Rust: events that came to their second effect, per second",
+        "1/s",
+        ours(),
+        Side::new("best in Rust", &rust),
+        Aim::AtLeast(3.0),
+    );
     for (peer, rates) in there.iter().zip(&rates[1..]) {
         peers.note(format!("{}: {:.0} a second; {}", peer.name(), Side::new("", rates).median(), peer.lacks()));
     }

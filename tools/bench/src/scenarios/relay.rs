@@ -52,9 +52,20 @@ pub(super) async fn measure(plan: &Plan) -> Result<Measurement> {
     }
     let rates = in_turn(&sides, plan.rounds(), async |side| run(side, &events, &mut relay).await).await?;
     let [one, looped, four, alone, bare] = &rates[..] else { anyhow::bail!("five sides were measured") };
-    let what = "events per second";
-    relay.compare(what, "1/s", Side::new("one relay", one), Side::new("least loop", looped), Aim::AtLeast(0.9));
-    relay.compare(what, "1/s", Side::new("four relays", four), Side::new("least loop", looped), Aim::AtLeast(0.9));
+    relay.compare(
+        "one relay: events per second",
+        "1/s",
+        Side::new("one relay", one),
+        Side::new("least loop", looped),
+        Aim::AtLeast(0.9),
+    );
+    relay.compare(
+        "four relays: events per second",
+        "1/s",
+        Side::new("four relays", four),
+        Side::new("least loop", looped),
+        Aim::AtLeast(0.9),
+    );
     relay.note(format!(
         "{count} events on {keys} keys; publishing alone, without a database: {:.0} events per second to the same exchange, {:.0} to a bare queue",
         Side::new("", alone).median(),
