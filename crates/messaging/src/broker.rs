@@ -7,6 +7,7 @@
 //! and goes on to the next one when it is lost. It stays where it is then: nothing brings it back when a node returns.
 
 mod addresses;
+mod handshake;
 
 use std::{sync::Arc, time::Duration};
 
@@ -207,11 +208,11 @@ impl Supervisor {
             self.sender.send_replace(Link { connection: None, address: Arc::clone(&node.address) });
             let connected = tokio::select! {
                 () = self.stop.cancelled() => return,
-                connected = timeout(REQUEST_TIMEOUT, self.connect(&node)) => connected,
+                connected = self.connect(&node) => connected,
             };
             let Address { host, port } = &*node.address;
             let reason = match connected {
-                Ok(Ok(connection)) => {
+                Ok(connection) => {
                     failures = 0;
                     info!(purpose = self.purpose, host, port, "connected to the broker");
                     let reason = self.watch(connection, &node).await;
@@ -222,8 +223,7 @@ impl Supervisor {
                     meters::connection_lost(self.purpose, 1);
                     reason
                 }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "the broker does not answer".to_owned(),
+                Err(error) => error.to_string(),
             };
             failures += 1;
             // Every node is asked once before the wait grows.
@@ -251,8 +251,9 @@ impl Supervisor {
         let heartbeat = self.options.heartbeat_seconds;
         let url = format!("{}{separator}heartbeat={heartbeat}&frame_max={FRAME_BYTES}", node.url);
         let name = format!("{} ({})", self.options.name, self.purpose);
-        let connection =
-            Connection::connect(&url, ConnectionProperties::default().with_connection_name(name.into())).await?;
+        let uri = url.parse().map_err(|_| Error::Configuration(BrokerUrlError::Encoding.to_string()))?;
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let connection = handshake::connect(uri, properties).await?;
         match usize::try_from(connection.configuration().frame_max()) {
             // 0: of any length.
             Ok(0 | HEADER_BYTES..) | Err(_) => Ok(connection),

@@ -23,12 +23,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until a condition holds. Panics, naming it, when it does not within 60 s (or `TEST_PATIENCE_SECONDS`).
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let patience = env("TEST_PATIENCE_SECONDS").and_then(|s| s.parse().ok()).map_or(PATIENCE, Duration::from_secs);
+    let patience = patience();
     let deadline = tokio::time::Instant::now() + patience;
     while !condition().await {
         assert!(tokio::time::Instant::now() < deadline, "not within {patience:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// How long something may take that must happen: 60 s, or `TEST_PATIENCE_SECONDS`.
+pub fn patience() -> Duration {
+    env("TEST_PATIENCE_SECONDS").and_then(|s| s.parse().ok()).map_or(PATIENCE, Duration::from_secs)
 }
 
 /// An engine's address.

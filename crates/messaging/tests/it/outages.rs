@@ -9,8 +9,8 @@ use std::{
 };
 
 use messaging::{Broker, BrokerOptions, HandlerError, Outbox, Relay};
-use testkit::eventually;
-use tokio::{task::JoinSet, time::Instant};
+use testkit::{eventually, patience};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinSet, time::Instant};
 
 use crate::support::*;
 
@@ -48,6 +48,35 @@ async fn a_broker_whose_frames_are_too_small_is_not_used_and_says_why() {
     })
     .await;
     broker.close().await;
+}
+
+/// Switch: `handshake-deadline`. A broker that is stopped, or a balancer with none behind it, accepts and says nothing, all night.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_try_with_a_silent_peer_leaves_neither_its_socket_nor_its_thread() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("amqp://somebody:secret@{}/shop", listener.local_addr().unwrap());
+    let broker = Broker::connect(BrokerOptions::new(url, "parcels").unwrap());
+    // Publishing and consuming; the second tries begin while nobody has spoken yet.
+    for try_ in ["the deadline is over", "nobody wants it any more"] {
+        let mut tries = [listener.accept().await.unwrap().0, listener.accept().await.unwrap().0];
+        if try_ == "nobody wants it any more" {
+            broker.close().await;
+        }
+        for socket in &mut tries {
+            let mut said = Vec::new();
+            let ended = tokio::time::timeout(patience(), socket.read_to_end(&mut said)).await;
+            assert!(ended.is_ok(), "{try_}, and the socket is still open");
+            assert_eq!(said, b"AMQP\0\0\x09\x01");
+        }
+    }
+    eventually("lapin's threads have ended", async || threads_named("lapin-io-loop") == 0).await;
+}
+
+/// 0 where the system does not say.
+fn threads_named(name: &str) -> usize {
+    let comm = |thread: &std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    threads.filter(|thread| thread.as_ref().is_ok_and(|thread| comm(thread).trim() == name)).count()
 }
 
 /// Switch: `supervisor`. lapin ends the stream of a cancelled consumer without an error, and its channel looks alive.

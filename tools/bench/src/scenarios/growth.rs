@@ -34,8 +34,8 @@ struct Growth {
 }
 
 const AIM: Aim = Aim::AtMost(1.2);
-/// Messages of one measurement.
-const MESSAGES: usize = 10_000;
+/// Messages of one measurement: enough that what a new connection costs PostgreSQL, a page fault for each page that it looks at first, does not count.
+const MESSAGES: usize = 40_000;
 const CALLERS: usize = 8;
 
 pub(super) async fn measure(plan: &Plan) -> Result<Measurement> {
@@ -85,7 +85,7 @@ async fn grow(plan: &Plan, growth: &mut Measurement, growing: &Growth) -> Result
             spend(plan, &scenes[side], growing, *cost, size, growth).await
         };
         run(0).await?;
-        let spent = in_turn(&[0, 1], plan.rounds().min(4), run).await?;
+        let spent = in_turn(&[0, 1], plan.rounds(), run).await?;
         let (measured, limit) =
             (Side::new(&format!("{large} {what}"), &spent[1]), Side::new(&format!("{small}"), &spent[0]));
         let says = format!("{} per message, {what}", format!("{cost:?}").to_lowercase());
