@@ -38,6 +38,9 @@ pub enum Error {
     /// Too many mails were asked for from one network; the next request is looked at after this time.
     #[error("too many mails")]
     TooManyMails(Duration),
+    /// A session was renewed too often; the same token is exchanged after this time.
+    #[error("too many renewals")]
+    TooManyRenewals(Duration),
     /// More passwords to hash than there are cores for; later.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -122,17 +125,24 @@ impl Error {
                         .detail("Correct the fields that are listed and send the request again.");
                 fields.iter().fold(all, |all, (pointer, message)| all.field(pointer, *message))
             }
-            Self::Throttled(pause) => {
-                let new = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts", "Too many failed attempts");
-                new.detail("Wait for the time in Retry-After, or ask for a new password with POST /password-resets.")
-                    .retry_after((*pause).max(Duration::from_secs(1)))
-            }
-            Self::TooManyMails(pause) => {
-                let title = "Too many mails were asked for from this network";
-                let new = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-mails", title);
-                new.detail("Nothing was done; send the request again after the time in Retry-After.")
-                    .retry_after((*pause).max(Duration::from_secs(1)))
-            }
+            Self::Throttled(pause) => too_many(
+                *pause,
+                "too-many-attempts",
+                "Too many failed attempts",
+                "Wait for the time in Retry-After, or ask for a new password with POST /password-resets.",
+            ),
+            Self::TooManyMails(pause) => too_many(
+                *pause,
+                "too-many-mails",
+                "Too many mails were asked for from this network",
+                "Nothing was done; send the request again after the time in Retry-After.",
+            ),
+            Self::TooManyRenewals(pause) => too_many(
+                *pause,
+                "too-many-renewals",
+                "The session was renewed too often",
+                "The refresh token is not used up; send it again after the time in Retry-After. An access token works for ten minutes.",
+            ),
             Self::Precondition(problem) => problem.clone(),
             Self::DeadLink(link) => dead_link(*link),
             Self::Hash(HashError::Busy) => {
@@ -203,6 +213,12 @@ impl Error {
         };
         Some(Problem::new(status, slug, title).detail(detail))
     }
+}
+
+fn too_many(pause: Duration, slug: &'static str, title: &'static str, detail: &str) -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, slug, title)
+        .detail(detail)
+        .retry_after(pause.max(Duration::from_secs(1)))
 }
 
 fn dead_link(link: Link) -> Problem {

@@ -15,6 +15,13 @@ use crate::{
 /// A session that is not renewed for this long ends.
 pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Sessions of an account that live at the same time. A login more ends the one that was renewed longest ago.
+pub const MOST_SESSIONS: u8 = 50;
+
+/// Renewals of a session within an hour; six are needed. Every replaced token is remembered for `LIFETIME`, so that one that was stolen is known,
+/// and without a limit whoever has an account could fill the database with them.
+pub const RENEWALS_PER_HOUR: u8 = 60;
+
 /// A session, with what its access tokens say.
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
@@ -36,6 +43,9 @@ pub enum Renewal {
     /// The token had been exchanged before, so somebody else holds this session, too: it has been ended for both
     /// (RFC 9700 §4.14.2). The transaction must be committed.
     Reused(Session),
+    /// The session was renewed too often; its next renewal is possible after this time. The transaction must not be committed: the token
+    /// is still to be exchanged.
+    TooOften(Duration),
     /// No living session has this token.
     Unknown,
 }
@@ -64,6 +74,14 @@ pub async fn open(
     .fetch_optional(&mut *conn)
     .await?;
     let Some(session) = session else { return Ok(None) };
+    sqlx::query!(
+        "delete from sessions where id in (select id from sessions where user_id = $1 and id <> $2 order by expires_at desc offset $3)",
+        user_id,
+        id,
+        i64::from(MOST_SESSIONS) - 1,
+    )
+    .execute(&mut *conn)
+    .await?;
     Ok(Some((session, add_token(conn, id).await?)))
 }
 
@@ -96,6 +114,9 @@ pub async fn renew(conn: &mut PgConnection, presented: Option<TokenHash>) -> Res
         end(conn, session.user_id, session.id).await?;
         return Ok(Renewal::Reused(session));
     }
+    if let Some(pause) = pause(conn, session.id).await? {
+        return Ok(Renewal::TooOften(pause));
+    }
     sqlx::query!(
         "update sessions set expires_at = now() + make_interval(secs => $2) where id = $1",
         session.id,
@@ -104,6 +125,19 @@ pub async fn renew(conn: &mut PgConnection, presented: Option<TokenHash>) -> Res
     .execute(&mut *conn)
     .await?;
     Ok(Renewal::Renewed(session, add_token(conn, session.id).await?))
+}
+
+/// How long the session must wait for its next renewal, if it must.
+async fn pause(conn: &mut PgConnection, session_id: Uuid) -> Result<Option<Duration>, sqlx::Error> {
+    let seconds = sqlx::query_scalar!(
+        r#"select extract(epoch from created_at + interval '1 hour' - now())::float8 as "seconds!"
+           from refresh_tokens where session_id = $1 order by created_at desc offset $2 limit 1"#,
+        session_id,
+        i64::from(RENEWALS_PER_HOUR) - 1,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(seconds.filter(|seconds| *seconds > 0.0).map(Duration::from_secs_f64))
 }
 
 async fn add_token(conn: &mut PgConnection, session_id: Uuid) -> Result<Token, sqlx::Error> {

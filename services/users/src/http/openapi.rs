@@ -42,6 +42,7 @@ use crate::{
     components(responses(
         Malformed, TooLarge, NotJson, InvalidFields, Unavailable, Unauthenticated, WrongCredentials, SessionEnded, WrongPassword, OperatorsOnly,
         NotFound, LastOperator, UnknownLink, DeadLink, VersionMoved, VersionMissing, TooManyAttempts, TooManyMails,
+        TooManyRenewals,
     ))
 )]
 pub(crate) struct Document;
@@ -120,6 +121,8 @@ failures! {
     TooManyAttempts = "Too many failed attempts; come back after `Retry-After`": Problem::from(&Error::Throttled(Duration::from_secs(4)));
     TooManyMails = "Too many mails were asked for from this network; come back after `Retry-After`":
         Problem::from(&Error::TooManyMails(Duration::from_secs(300)));
+    TooManyRenewals = "The session was renewed too often; the refresh token works again after `Retry-After`":
+        Problem::from(&Error::TooManyRenewals(Duration::from_secs(300)));
 }
 
 fn failure(description: &str, problem: &Problem) -> RefOr<Response> {

@@ -68,7 +68,7 @@ pub struct Tokens {
 /// Log in
 ///
 /// Opens a session. The answer does not tell an unknown address from a wrong password. After five failures each further one doubles a pause for the account,
-/// and many failures from one network address make it wait, too.
+/// and many failures from one network address make it wait, too. An account has at most 50 sessions; one more ends the one that was renewed longest ago.
 #[utoipa::path(
     post, path = "/sessions", tag = "sessions", request_body = Login,
     responses(
@@ -106,7 +106,7 @@ pub(crate) async fn login(
 /// Renew the session
 ///
 /// Exchanges the refresh token for a new pair; the role and the verification of the account are looked up again. A refresh token that comes a second
-/// time ends the session, because then two parties hold it.
+/// time ends the session, because then two parties hold it. One that comes too soon after many others keeps its worth.
 #[utoipa::path(
     post, path = "/sessions/renewal", tag = "sessions", request_body = Renew,
     responses(
@@ -116,6 +116,7 @@ pub(crate) async fn login(
         (status = 413, response = super::openapi::TooLarge),
         (status = 415, response = super::openapi::NotJson),
         (status = 422, response = super::openapi::InvalidFields),
+        (status = 429, response = super::openapi::TooManyRenewals),
         (status = 503, response = super::openapi::Unavailable),
     )
 )]
@@ -133,6 +134,7 @@ pub(crate) async fn renew(state: Data<State>, Json(request): Json<Renew>) -> Res
             warn!(session_id = %session.id, "a refresh token came a second time; its session has been ended");
             Err(Error::SessionEnded)
         }
+        Renewal::TooOften(pause) => Err(Error::TooManyRenewals(pause)),
         Renewal::Unknown => Err(Error::SessionEnded),
     }
 }

@@ -105,3 +105,54 @@ async fn a_lost_device_can_be_logged_out_from_another_but_not_by_somebody_else()
     app.call(Method::DELETE, "/sessions/nonsense", &here, None).await.expect_problem(400, "bad-request");
     app.close().await;
 }
+
+#[tokio::test]
+async fn a_session_that_is_renewed_too_often_waits_and_keeps_its_token() {
+    let app = TestApp::start().await;
+    app.registered("ada@example.org").await;
+    let (busy, other) = (app.login("ada@example.org").await, app.login("ada@example.org").await);
+    // Together with its first token.
+    let renewed = format!(
+        "insert into refresh_tokens (token_hash, session_id, expires_at, used_at)
+         select sha256(n::text::bytea), '{}', now() + interval '30 days', now() from generate_series(2, 60) as n",
+        busy.id
+    );
+    assert_eq!(app.stage.execute(&renewed).await, 59);
+    let answer = app.renew(&busy).await;
+    answer.expect_problem(429, "too-many-renewals");
+    let wait: u64 = answer.header("retry-after").parse().unwrap();
+    assert!((1..=3600).contains(&wait), "{wait}");
+    assert_eq!(app.knows(&busy).await, 200);
+    app.renew(&other).await.expect(200);
+
+    let oldest = "update refresh_tokens set created_at = now() - interval '1 hour' where token_hash = sha256('2')";
+    assert_eq!(app.stage.execute(oldest).await, 1);
+    let next = Session::of(&app.renew(&busy).await.expect(200));
+    app.renew(&next).await.expect_problem(429, "too-many-renewals");
+    // What was stolen does not wait.
+    app.renew(&busy).await.expect_problem(401, "session-ended");
+    assert_eq!(app.knows(&next).await, 401);
+    app.close().await;
+}
+
+#[tokio::test]
+async fn a_login_too_many_ends_the_session_that_was_renewed_longest_ago() {
+    let app = TestApp::start().await;
+    for name in ["ada", "eve"] {
+        app.registered(&format!("{name}@example.org")).await;
+    }
+    let (renewed, idle, eve) =
+        (app.login("ada@example.org").await, app.login("ada@example.org").await, app.login("eve@example.org").await);
+    app.stage.execute("update sessions set expires_at = now() + interval '1 day'").await;
+    let renewed = Session::of(&app.renew(&renewed).await.expect(200));
+    let more = "insert into sessions (id, user_id, expires_at)
+                select gen_random_uuid(), id, now() + interval '2 days' from users, generate_series(3, 50) where email like 'ada%'";
+    assert_eq!(app.stage.execute(more).await, 48);
+    let new = app.login("ada@example.org").await;
+    assert_eq!(app.stage.count("select count(*) from sessions").await, 50 + 1);
+    assert_eq!(app.knows(&idle).await, 401);
+    for lives in [&renewed, &new, &eve] {
+        assert_eq!(app.knows(lives).await, 200);
+    }
+    app.close().await;
+}
