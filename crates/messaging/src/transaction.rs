@@ -76,6 +76,7 @@ pub(crate) struct Pending {
 struct Job {
     task: &'static str,
     id: Uuid,
+    urgent: bool,
     context: TraceContext,
 }
 
@@ -119,7 +120,17 @@ impl OutboxTransaction {
     /// Has a [`Worker`](crate::Worker) of this task work on the thing with this id, after this transaction has committed. Enqueuing
     /// the same thing again before it is done changes nothing.
     pub fn enqueue(&mut self, task: &'static str, id: Uuid) {
-        self.jobs.push(Job { task, id, context: TraceContext::of(&Span::current()) });
+        self.add_job(task, id, false);
+    }
+
+    /// As [`enqueue`](Self::enqueue), for what somebody waits for: it goes before all work of this task that is not urgent. A job that finds what it
+    /// needs down is not urgent any more, so that it cannot keep the others from finding that up.
+    pub fn enqueue_urgent(&mut self, task: &'static str, id: Uuid) {
+        self.add_job(task, id, true);
+    }
+
+    fn add_job(&mut self, task: &'static str, id: Uuid, urgent: bool) {
+        self.jobs.push(Job { task, id, urgent, context: TraceContext::of(&Span::current()) });
     }
 
     /// The message in hand, inside a handler.

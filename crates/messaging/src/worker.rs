@@ -266,7 +266,7 @@ impl<T: Task> Worker<T> {
             r#"update messaging.job
                set attempts = attempts + 1, lease = $2, due_at = now() + make_interval(secs => $3)
                where task = $1 and id in (
-                   select id from messaging.job where task = $1 and due_at <= now() order by due_at limit $4
+                   select id from messaging.job where task = $1 and due_at <= now() order by urgent desc, due_at limit $4
                    -- what another replica is claiming is in good hands
                    for update skip locked)
                returning id, attempts, context as "context: sqlx::types::Json<TraceContext>""#,

@@ -16,7 +16,7 @@ use events::{
         UserRegistered, UserVerified,
     },
 };
-use messaging::{Broker, Consumer, HandlerError, Outbox, OutboxTransaction, Task as _};
+use messaging::{Broker, Consumer, HandlerError, Outbox, OutboxTransaction};
 use uuid::Uuid;
 
 use crate::{
@@ -100,7 +100,7 @@ impl Letter {
         };
         if intent.insert(tx).await? {
             if !waits_for_address {
-                tx.enqueue(SendEmail::NAME, id);
+                SendEmail::enqueue(tx, id, self.template);
             }
             metrics::became(self.template, State::Pending);
         }

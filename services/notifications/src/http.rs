@@ -7,7 +7,7 @@ use actix_web::{
     web::{Data, ServiceConfig},
 };
 use chrono::{DateTime, Utc};
-use messaging::{Outbox, Task as _};
+use messaging::Outbox;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 use uuid::Uuid;
@@ -254,7 +254,7 @@ async fn resend(
         return Err(Error::NotResendable(NotResendable::NoAddress));
     }
     notification.queue_again(&mut tx, now, telemetry::current_trace_id()).await?;
-    tx.enqueue(SendEmail::NAME, notification.id);
+    SendEmail::enqueue(&mut tx, notification.id, notification.template);
     tx.commit().await?;
     metrics::became(notification.template, State::Pending);
     Ok(HttpResponse::Accepted()

@@ -231,16 +231,20 @@ impl Notification {
     }
 
     /// Lets the letters go that waited for this person's address. Returns them; they have no jobs yet.
-    pub(crate) async fn address_arrived(db: &mut PgConnection, user_id: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
-        sqlx::query_scalar!(
-            "update notifications
+    pub(crate) async fn address_arrived(
+        db: &mut PgConnection,
+        user_id: Uuid,
+    ) -> Result<Vec<(Uuid, Template)>, sqlx::Error> {
+        let rows = sqlx::query!(
+            r#"update notifications
              set waits_for_address = false, queued_at = now(), updated_at = now(), version = version + 1
              where user_id = $1 and waits_for_address and state = 'pending'
-             returning id",
+             returning id, template as "template: Template""#,
             user_id
         )
         .fetch_all(db)
-        .await
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.template)).collect())
     }
 
     /// Cancels what was not sent and erases what letters to this person knew, for good. Returns what was cancelled.

@@ -8,6 +8,7 @@ use events::notifications::v1::{EmailFailed, EmailSent};
 use failpoints::{hit, without};
 use messaging::{HandlerError, Job, OutboxTransaction, Outcome, Task, TaskError};
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use crate::{
     mail::{ComposeError, Composer},
@@ -16,7 +17,7 @@ use crate::{
     recipient::{Recipient, Whereabouts},
     redact::redact,
     smtp::{Smtp, Why},
-    state::{Failure, State},
+    state::{Failure, State, Template},
 };
 
 /// Sends the mail of one notification; the job's id is the notification's.
@@ -117,6 +118,15 @@ impl Task for SendEmail {
 }
 
 impl SendEmail {
+    /// Has the letter sent, once the transaction is committed.
+    pub(crate) fn enqueue(tx: &mut OutboxTransaction, id: Uuid, template: Template) {
+        if template.is_urgent() {
+            tx.enqueue_urgent(Self::NAME, id);
+        } else {
+            tx.enqueue(Self::NAME, id);
+        }
+    }
+
     async fn send(&self, notification: Notification, recipient: &Recipient) -> Result<Delivery, TaskError> {
         let mail = match self.composer.compose(&notification, recipient) {
             Ok(mail) => mail,

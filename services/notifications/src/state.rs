@@ -60,6 +60,11 @@ impl Template {
         matches!(self, Self::VerifyEmail | Self::ResetPassword)
     }
 
+    /// Whether somebody sits and waits for it, or should hear of it at once: it goes before the letters that can wait.
+    pub(crate) fn is_urgent(self) -> bool {
+        matches!(self, Self::VerifyEmail | Self::ResetPassword | Self::PasswordChanged | Self::AccountExists)
+    }
+
     /// For how long it is worth sending, if it has no token whose end says so. Who paid for something wants to know even
     /// after a long outage.
     pub(crate) fn lifetime(self) -> TimeDelta {

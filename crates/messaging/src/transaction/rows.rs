@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use failpoints::without;
 use sqlx::PgConnection;
 
 use super::{Job, Pending};
@@ -119,13 +120,14 @@ async fn insert_all(conn: &mut PgConnection, pending: &[Pending]) -> Result<(), 
 /// One statement, and in sorted order, so that two transactions with the same jobs cannot deadlock here.
 pub(super) async fn enqueue(conn: &mut PgConnection, jobs: &[Job]) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into messaging.job (task, id, context)
-         select task, id, context from unnest($1::text[], $2::uuid[], $3::jsonb[]) as input (task, id, context)
+        "insert into messaging.job (task, id, context, urgent)
+         select * from unnest($1::text[], $2::uuid[], $3::jsonb[], $4::boolean[]) as input (task, id, context, urgent)
          order by task, id
          on conflict do nothing",
         &column(jobs, |job| job.task.to_owned()),
         &column(jobs, |job| job.id),
         &column(jobs, |job| serde_json::json!(job.context)),
+        &column(jobs, |job| job.urgent && !without("urgent-first")),
     )
     .execute(conn)
     .await?;

@@ -132,7 +132,8 @@ impl<T: Task> Worker<T> {
         };
         let mine = if let Some((error, attempts, delay)) = again {
             sqlx::query!(
-                "update messaging.job set lease = null, last_error = $4, attempts = $5, due_at = now() + make_interval(secs => $6)
+                "update messaging.job
+                 set lease = null, last_error = $4, attempts = $5, due_at = now() + make_interval(secs => $6), urgent = urgent and $7
                  where task = $1 and id = $2 and lease = $3",
                 T::NAME,
                 job.id,
@@ -140,6 +141,7 @@ impl<T: Task> Worker<T> {
                 error.map(String::as_str),
                 i32::try_from(attempts).unwrap_or(i32::MAX),
                 delay.as_secs_f64(),
+                weather == Weather::Fair,
             )
             .execute(&mut *tx)
             .await?

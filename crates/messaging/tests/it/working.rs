@@ -71,6 +71,14 @@ async fn enqueue(stage: &testkit::Stage) -> Uuid {
     id
 }
 
+async fn enqueue_urgent(stage: &testkit::Stage) -> Uuid {
+    let id = Uuid::now_v7();
+    let mut tx = stage.outbox.begin().await.unwrap();
+    tx.enqueue_urgent(Deliver::NAME, id);
+    tx.commit().await.unwrap();
+    id
+}
+
 fn worker(stage: &testkit::Stage, task: &Deliver) -> Worker<Deliver> {
     Worker::new(&stage.outbox, task.clone())
         .retry(RetryPolicy::exponential(Duration::from_millis(10)).max_attempts(3))
@@ -116,6 +124,38 @@ async fn failed_work_is_tried_again_up_to_its_limit_and_refused_work_is_not() {
     eventually("it is given up", async || stage.count("select count(*) from messaging.job").await == 0).await;
     running.stop().await;
     assert_eq!(task.recorded(), ["failed no such address after 1 exhausted false"]);
+}
+
+/// Switch: `urgent-first`. Somebody waits for the last one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_urgent_goes_before_what_was_there_first() {
+    let mut stage = stage().await;
+    for _ in 0..3 {
+        enqueue(&stage).await;
+    }
+    let urgent = enqueue_urgent(&stage).await;
+    let task = Deliver::when(move |job| Ok(if job.id == urgent { "the urgent one" } else { "another" }));
+    let running = Running::worker(&worker(&stage, &task).concurrency(1));
+    eventually("all is done", async || stage.count("select count(*) from messaging.job").await == 0).await;
+    running.stop().await;
+    let another = "done another at 1";
+    assert_eq!(task.recorded(), ["done the urgent one at 1", another, another, another]);
+    stage.expect_leftovers();
+}
+
+/// It would be the one with which the worker finds out whether the provider is back, again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_urgent_job_that_finds_the_provider_down_lets_the_others_try() {
+    let mut stage = stage().await;
+    enqueue(&stage).await;
+    let urgent = enqueue_urgent(&stage).await;
+    let task =
+        Deliver::when(move |job| if job.id == urgent { Err(TaskError::unavailable("hung up")) } else { Ok("it") });
+    let running = Running::worker(&worker(&stage, &task).concurrency(1));
+    eventually("the other one is done", async || task.recorded().contains(&"done it at 1".to_owned())).await;
+    running.stop().await;
+    assert_eq!(task.recorded()[0], "retrying hung up after 0");
+    stage.expect_leftovers();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

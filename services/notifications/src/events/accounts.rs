@@ -7,7 +7,7 @@ use events::users::v1::{
     EmailVerificationRequested, PasswordChanged, PasswordResetRequested, RegistrationRepeated, UserDeleted,
     UserRegistered, UserVerified,
 };
-use messaging::{Event as _, Handler, HandlerError, OutboxTransaction, Task as _};
+use messaging::{Event as _, Handler, HandlerError, OutboxTransaction};
 
 use super::{Letter, user_id};
 use crate::{
@@ -26,8 +26,8 @@ impl Handler<UserRegistered> for RememberAddress {
     async fn handle(&self, event: UserRegistered, tx: &mut OutboxTransaction) -> Result<(), HandlerError> {
         let user_id = user_id(&event.user_id)?;
         Recipient::remember(tx, user_id, &event.email, &event.name).await?;
-        for id in Notification::address_arrived(tx, user_id).await? {
-            tx.enqueue(SendEmail::NAME, id);
+        for (id, template) in Notification::address_arrived(tx, user_id).await? {
+            SendEmail::enqueue(tx, id, template);
         }
         Ok(())
     }

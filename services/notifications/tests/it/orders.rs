@@ -1,12 +1,15 @@
 //! What customers hear of their orders, and the people who run the shop of their stock.
 
+use chrono::{TimeDelta, Utc};
 use dev::mailbox::{Behaviour, Mail, Stage};
 use events::{
     inventory::v1::StockLow,
     orders::v1::{CancellationReason, OrderCancelled, OrderConfirmed, order_confirmed::Item},
     payments::v1::PaymentRefunded,
     postrider::money::v1::Money,
-    users::v1::{UserDeleted, UserRegistered, UserVerified},
+    users::v1::{
+        PasswordChanged, PasswordResetRequested, RegistrationRepeated, UserDeleted, UserRegistered, UserVerified,
+    },
 };
 use messaging::Event;
 use serde_json::{Value, json};
@@ -14,7 +17,7 @@ use testkit::{Playing, StatusCode, eventually};
 use uuid::Uuid;
 use web::testing::As;
 
-use crate::shop::Shop;
+use crate::shop::{Shop, timestamp};
 
 fn money(minor_units: i64, currency: &str) -> Option<Money> {
     Some(Money { minor_units, currency: currency.into() })
@@ -335,5 +338,30 @@ async fn a_letter_that_waits_for_an_address_in_vain_expires() {
     let expired = shop.notification(user_id, "order_confirmed", "expired").await;
     assert_eq!(expired.get("waits_for_address"), None, "{expired}");
     orders.close().await;
+    shop.close().await;
+}
+
+/// Nobody waits for the news of a busy day; who wants into the account does.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_about_the_account_go_before_those_about_orders() {
+    let mut shop = Shop::open_with(&["--mail-concurrency=1"]).await;
+    let orders = shop.enter("orders").await;
+    // One letter keeps the mail server, and the others wait for their turn.
+    shop.script().next(1, Stage::Recipient, Behaviour::Hang);
+    let ada = shop.register("ada@example.org", "t0ken").await;
+    let user_id = ada.to_string();
+    let expires_at = Some(timestamp(Utc::now() + TimeDelta::hours(1)));
+    shop.publish(&PasswordResetRequested { user_id: user_id.clone(), token: "reset".into(), expires_at }).await;
+    shop.publish(&PasswordChanged { user_id: user_id.clone() }).await;
+    shop.publish(&RegistrationRepeated { user_id }).await;
+    orders.publish(&confirmed(ada)).await;
+    orders.publish(&cancelled(ada, CancellationReason::OutOfStock.into())).await;
+    eventually("all letters wait", async || shop.count("select count(*) from messaging.job").await == 6).await;
+    let urgent = "select count(*) from messaging.job where urgent";
+    let about_orders = "select count(*) from messaging.job j join notifications n on n.id = j.id
+                        where not urgent and template in ('order_confirmed', 'order_cancelled')";
+    assert_eq!((shop.count(urgent).await, shop.count(about_orders).await), (4, 2));
+    shop.mail_server_down();
+    shop.expect_leftovers();
     shop.close().await;
 }
