@@ -265,3 +265,30 @@ impl std::ops::AddAssign for Progress {
         self.left += more.left;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future::pending};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn upkeep_that_gets_no_answer_is_given_up_and_tried_again() {
+        let (stop, tries) = (CancellationToken::new(), Cell::new(0));
+        let work = async || {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                return pending().await;
+            }
+            stop.cancel();
+            Ok(())
+        };
+        let (period, deadline) = (Duration::from_secs(60), Duration::from_secs(30));
+        // By the paused clock.
+        tokio::time::timeout(Duration::from_secs(3600), every("a test", period, deadline, &stop, work))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(tries.get(), 2);
+    }
+}

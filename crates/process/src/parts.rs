@@ -68,6 +68,21 @@ pub(crate) struct Core {
 /// What runs beside HTTP and the consumers until the token is cancelled.
 pub(crate) type Part = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> + Send>;
 
+/// A database that says nothing for a whole period is another machine by now, and would be waited for for ever.
+async fn repeat<F>(what: &str, period: Duration, stop: &CancellationToken, mut job: impl FnMut() -> F)
+where
+    F: Future<Output = Result<(), sqlx::Error>>,
+{
+    let deadline = period.max(ANSWER_DEADLINE);
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = answered(deadline, job()).await {
+            tracing::warn!(%error, what, "housekeeping failed, and will be tried again");
+        }
+    }
+}
+
 impl Process {
     /// A process with a relay and nothing else. Nothing has to be reachable yet. Needs a tokio runtime.
     ///
@@ -186,20 +201,12 @@ impl Process {
     }
 
     /// Does something now and then; what fails, or takes longer than its period and half a minute, is logged and tried again the next time. Every replica does it.
-    pub fn every<F>(&mut self, what: &'static str, period: Duration, mut job: impl FnMut() -> F + Send + 'static)
+    pub fn every<F>(&mut self, what: &'static str, period: Duration, job: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = Result<(), sqlx::Error>> + Send + 'static,
     {
-        // A database that says nothing for so long is another machine by now, and would be waited for for ever.
-        let deadline = period.max(ANSWER_DEADLINE);
         self.part(move |stop| async move {
-            let mut ticks = interval(period);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-                if let Err(error) = answered(deadline, job()).await {
-                    tracing::warn!(%error, what, "housekeeping failed, and will be tried again");
-                }
-            }
+            repeat(what, period, &stop, job).await;
             Ok(())
         });
     }
@@ -313,4 +320,29 @@ fn name_database(pool: &PgPool) {
 
 fn pool(url: &SecretString, name: &str, max_connections: u16) -> anyhow::Result<PgPool> {
     messaging::pool::connect_lazy(url.expose_secret(), name, max_connections.into()).context("DATABASE_URL")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future::pending};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_done_now_and_then_is_given_up_when_nobody_answers_and_done_again() {
+        let (stop, tries) = (CancellationToken::new(), Cell::new(0));
+        let job = async || {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                return pending().await;
+            }
+            stop.cancel();
+            Ok(())
+        };
+        // By the paused clock.
+        tokio::time::timeout(Duration::from_secs(3600), repeat("a test", Duration::from_secs(60), &stop, job))
+            .await
+            .unwrap();
+        assert_eq!(tries.get(), 2);
+    }
 }
