@@ -124,7 +124,7 @@ impl OutboxTransaction {
     }
 
     /// As [`enqueue`](Self::enqueue), for what somebody waits for: it goes before all work of this task that is not urgent. A job that finds what it
-    /// needs down is not urgent any more, so that it cannot keep the others from finding that up.
+    /// needs down is not urgent any more, so that it cannot keep the others from finding that up. One that was enqueued before stays what it is.
     pub fn enqueue_urgent(&mut self, task: &'static str, id: Uuid) {
         self.add_job(task, id, true);
     }

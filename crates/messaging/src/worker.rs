@@ -263,12 +263,19 @@ impl<T: Task> Worker<T> {
     async fn claim(&self, room: usize) -> Result<Vec<Job>, sqlx::Error> {
         let lease = Uuid::now_v7();
         let rows = sqlx::query!(
-            r#"update messaging.job
-               set attempts = attempts + 1, lease = $2, due_at = now() + make_interval(secs => $3)
-               where task = $1 and id in (
-                   select id from messaging.job where task = $1 and due_at <= now() order by urgent desc, due_at limit $4
+            r#"with urgent as (
+                   select id from messaging.job where task = $1 and urgent and due_at <= now() order by due_at limit $4
                    -- what another replica is claiming is in good hands
-                   for update skip locked)
+                   for update skip locked
+               ), others as (
+                   -- apart, so that each ends at what is not due yet, of which there may be much
+                   select id from messaging.job where task = $1 and not urgent and due_at <= now()
+                   order by due_at limit $4 - (select count(*) from urgent)
+                   for update skip locked
+               )
+               update messaging.job
+               set attempts = attempts + 1, lease = $2, due_at = now() + make_interval(secs => $3)
+               where task = $1 and id in (select id from urgent union all select id from others)
                returning id, attempts, context as "context: sqlx::types::Json<TraceContext>""#,
             T::NAME,
             lease,

@@ -4,11 +4,12 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 /// Crates that say too much at `info`, or that report what is reported here in another way. Directives of `RUST_LOG` come later, so they win.
 ///
-/// `lapin` logs every returned message with its content, which may be personal; the relay says what was returned.
+/// `lapin` logs every returned message with its content, which may be personal; the relay says what was returned. Its `io_loop` and `channels`
+/// report as errors what ends a connection, each time; whoever keeps the connection says why there is none.
 /// `actix_http` logs every malformed request of any client as an error. The OpenTelemetry crates log each failed export;
 /// [`crate::traces`] says once when a collector goes away, and once when it is back.
 const QUIET: &str = "info,actix_http=off,actix_server=warn,h2=warn,hyper=warn,hyper_util=warn,lapin=warn,\
-                     lapin::returned_messages=off,opentelemetry=off,opentelemetry-otlp=off,opentelemetry_otlp=off,opentelemetry_sdk=off,\
+                     lapin::channels=off,lapin::io_loop=off,lapin::returned_messages=off,opentelemetry=off,opentelemetry-otlp=off,opentelemetry_otlp=off,opentelemetry_sdk=off,\
                      reqwest=warn,rustls=warn,sqlx=warn,tonic=warn,tower=warn";
 
 /// How logs look.

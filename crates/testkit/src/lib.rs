@@ -36,6 +36,11 @@ pub fn patience() -> Duration {
     env("TEST_PATIENCE_SECONDS").and_then(|s| s.parse().ok()).map_or(PATIENCE, Duration::from_secs)
 }
 
+/// Whether this test has a process for itself, as nextest gives one to each.
+pub fn alone() -> bool {
+    env("NEXTEST").is_some()
+}
+
 /// An engine's address.
 fn engine(name: &str) -> String {
     env(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with `cargo dev test`"))

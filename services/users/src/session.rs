@@ -16,11 +16,11 @@ use crate::{
 pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Sessions of an account that live at the same time. A login more ends the one that was renewed longest ago.
-pub const MOST_SESSIONS: u8 = 50;
+pub const MOST_SESSIONS: u8 = 20;
 
 /// Renewals of a session within an hour; six are needed. Every replaced token is remembered for `LIFETIME`, so that one that was stolen is known,
 /// and without a limit whoever has an account could fill the database with them.
-pub const RENEWALS_PER_HOUR: u8 = 60;
+pub const RENEWALS_PER_HOUR: u8 = 30;
 
 /// A session, with what its access tokens say.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +43,7 @@ pub enum Renewal {
     /// The token had been exchanged before, so somebody else holds this session, too: it has been ended for both
     /// (RFC 9700 §4.14.2). The transaction must be committed.
     Reused(Session),
-    /// The session was renewed too often; its next renewal is possible after this time. The transaction must not be committed: the token
-    /// is still to be exchanged.
+    /// The session was renewed too often; its next renewal is possible after this time, with the same token.
     TooOften(Duration),
     /// No living session has this token.
     Unknown,
@@ -75,7 +74,10 @@ pub async fn open(
     .await?;
     let Some(session) = session else { return Ok(None) };
     sqlx::query!(
-        "delete from sessions where id in (select id from sessions where user_id = $1 and id <> $2 order by expires_at desc offset $3)",
+        "delete from sessions as session
+         using (select id, expires_at from sessions where user_id = $1 and id <> $2 order by expires_at desc offset $3) as old
+         -- again: it may have been renewed by whoever held its lock
+         where session.id = old.id and session.expires_at = old.expires_at",
         user_id,
         id,
         i64::from(MOST_SESSIONS) - 1,
@@ -104,19 +106,30 @@ pub async fn renew(conn: &mut PgConnection, presented: Option<TokenHash>) -> Res
     let Some(session) = session else {
         return Ok(Renewal::Unknown);
     };
-    let exchanged = sqlx::query!(
-        "update refresh_tokens set used_at = now() where token_hash = $1 and used_at is null and expires_at > now()",
-        presented.as_bytes()
+    // The pause is until the oldest of the latest renewals is an hour old.
+    let token = sqlx::query!(
+        r#"select used_at is null and expires_at > now() as "current!",
+                  (select extract(epoch from renewal.created_at + interval '1 hour' - now())::float8
+                   from refresh_tokens as renewal where renewal.session_id = $2
+                   order by renewal.created_at desc offset $3 limit 1) as pause
+           from refresh_tokens where token_hash = $1"#,
+        presented.as_bytes(),
+        session.id,
+        i64::from(RENEWALS_PER_HOUR) - 1,
     )
-    .execute(&mut *conn)
+    .fetch_optional(&mut *conn)
     .await?;
-    if exchanged.rows_affected() == 0 {
+    let Some(token) = token else { return Ok(Renewal::Unknown) };
+    if !token.current {
         end(conn, session.user_id, session.id).await?;
         return Ok(Renewal::Reused(session));
     }
-    if let Some(pause) = pause(conn, session.id).await? {
-        return Ok(Renewal::TooOften(pause));
+    if let Some(seconds) = token.pause.filter(|seconds| *seconds > 0.0) {
+        return Ok(Renewal::TooOften(Duration::from_secs_f64(seconds)));
     }
+    sqlx::query!("update refresh_tokens set used_at = now() where token_hash = $1", presented.as_bytes())
+        .execute(&mut *conn)
+        .await?;
     sqlx::query!(
         "update sessions set expires_at = now() + make_interval(secs => $2) where id = $1",
         session.id,
@@ -125,19 +138,6 @@ pub async fn renew(conn: &mut PgConnection, presented: Option<TokenHash>) -> Res
     .execute(&mut *conn)
     .await?;
     Ok(Renewal::Renewed(session, add_token(conn, session.id).await?))
-}
-
-/// How long the session must wait for its next renewal, if it must.
-async fn pause(conn: &mut PgConnection, session_id: Uuid) -> Result<Option<Duration>, sqlx::Error> {
-    let seconds = sqlx::query_scalar!(
-        r#"select extract(epoch from created_at + interval '1 hour' - now())::float8 as "seconds!"
-           from refresh_tokens where session_id = $1 order by created_at desc offset $2 limit 1"#,
-        session_id,
-        i64::from(RENEWALS_PER_HOUR) - 1,
-    )
-    .fetch_optional(conn)
-    .await?;
-    Ok(seconds.filter(|seconds| *seconds > 0.0).map(Duration::from_secs_f64))
 }
 
 async fn add_token(conn: &mut PgConnection, session_id: Uuid) -> Result<Token, sqlx::Error> {

@@ -1,9 +1,10 @@
-//! Connecting within a deadline. lapin connects on a thread of its own, which goes on when nobody waits for it any more: with a peer that accepts
-//! and says nothing, a broker that is stopped or a balancer without one behind it, each try would keep its thread and its socket.
+//! Connecting within a deadline. lapin opens and keeps a connection on a thread of its own, which goes on when nobody waits for it any more: with a
+//! peer that accepts and says nothing, a broker that is stopped or a balancer without one behind it, each try would keep its thread and its socket.
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    net::Shutdown,
+    sync::{Mutex, PoisonError},
 };
 
 use async_compat::{Compat, CompatExt as _};
@@ -16,84 +17,53 @@ use lapin::{
 };
 use socket2::{SockRef, Socket};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::REQUEST_TIMEOUT;
 use crate::error::Error;
 
 /// A connection, unless the peer takes too long over it. Whoever stops waiting leaves nothing behind.
 pub(super) async fn connect(uri: AMQPUri, properties: ConnectionProperties) -> Result<Connection, Error> {
-    let attempt = Arc::new(Attempt::default());
-    let mut ends = GiveUp(Some(Arc::clone(&attempt)));
-    let open = async move |uri: AMQPUri, _| Ok(attempt.open(&uri).await?);
-    let connecting = Connection::connector(uri, default_runtime()?, open, properties);
     let silent = |_| lapin::Error::from(io::Error::new(io::ErrorKind::TimedOut, "the broker does not answer"));
-    let connection = timeout(REQUEST_TIMEOUT, connecting).await.map_err(silent)??;
-    ends.keep();
+    timeout(REQUEST_TIMEOUT, shake_hands(uri, properties)).await.map_err(silent)?
+}
+
+async fn shake_hands(uri: AMQPUri, properties: ConnectionProperties) -> Result<Connection, Error> {
+    let host = &uri.authority.host;
+    let stream = TcpStream::connect((host.as_str(), uri.authority.port)).await.map_err(lapin::Error::from)?;
+    stream.set_nodelay(true).map_err(lapin::Error::from)?;
+    let mut abandoned = Abandoned(Some(SockRef::from(&stream).try_clone().map_err(lapin::Error::from)?));
+    let stream = secure(stream, &uri).await.map_err(lapin::Error::from)?;
+    // lapin asks for one, on its thread, and never for another: it is not to connect again by itself.
+    let stream = Mutex::new(Some(stream));
+    let ready = async move |_, _| {
+        let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(stream.ok_or(io::ErrorKind::NotConnected).map_err(io::Error::from)?)
+    };
+    let connection = Connection::connector(uri, default_runtime()?, ready, properties).await?;
+    // Kept any longer, it would keep the connection open that lapin closes.
+    abandoned.0 = None;
     Ok(connection)
 }
 
-#[derive(Default)]
-struct Attempt {
-    over: CancellationToken,
-    /// As long as the handshake is not done: whoever holds it keeps it open.
-    socket: Mutex<Option<Socket>>,
-}
-
-impl Attempt {
-    /// On lapin's thread.
-    async fn open(&self, uri: &AMQPUri) -> io::Result<AsyncTcpStream<Compat<TcpStream>>> {
-        self.over.run_until_cancelled(self.reach(uri)).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    async fn reach(&self, uri: &AMQPUri) -> io::Result<AsyncTcpStream<Compat<TcpStream>>> {
-        let host = &uri.authority.host;
-        let stream = TcpStream::connect((host.as_str(), uri.authority.port)).await?;
-        stream.set_nodelay(true)?;
-        self.hold(SockRef::from(&stream).try_clone()?)?;
-        let stream = AsyncTcpStream::Plain(stream.compat());
-        match uri.scheme {
-            AMQPScheme::AMQP => Ok(stream),
-            AMQPScheme::AMQPS => stream.into_tls(host, TLSConfig::default()).await,
-        }
-    }
-
-    fn hold(&self, opened: Socket) -> io::Result<()> {
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever gives up says so before they look for the socket.
-        if self.over.is_cancelled() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        *socket = Some(opened);
-        Ok(())
-    }
-
-    fn socket(&self) -> Option<Socket> {
-        self.socket.lock().unwrap_or_else(PoisonError::into_inner).take()
+/// As lapin would.
+async fn secure(stream: TcpStream, uri: &AMQPUri) -> io::Result<AsyncTcpStream<Compat<TcpStream>>> {
+    let stream = AsyncTcpStream::Plain(stream.compat());
+    match uri.scheme {
+        AMQPScheme::AMQP => Ok(stream),
+        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, TLSConfig::default()).await,
     }
 }
 
-/// Ends the attempt when it is dropped, unless that is to be kept.
-struct GiveUp(Option<Arc<Attempt>>);
+/// Another handle of the socket that lapin's thread reads: when it is dropped, the thread finds the end of what it reads, and ends.
+struct Abandoned(Option<Socket>);
 
-impl GiveUp {
-    fn keep(&mut self) {
-        if let Some(attempt) = self.0.take() {
-            attempt.socket();
-        }
-    }
-}
-
-impl Drop for GiveUp {
+impl Drop for Abandoned {
     fn drop(&mut self) {
-        let Some(attempt) = self.0.take() else { return };
-        if without("handshake-deadline") {
-            return;
-        }
-        attempt.over.cancel();
-        if let Some(socket) = attempt.socket() {
-            // Its thread reads the end of it, and ends. What is not connected any more needs nothing.
-            let _ = socket.shutdown(std::net::Shutdown::Both);
+        if let Some(socket) = &self.0
+            && !without("handshake-deadline")
+        {
+            // What is not connected any more needs nothing.
+            let _ = socket.shutdown(Shutdown::Both);
         }
     }
 }

@@ -122,7 +122,7 @@ pub(super) async fn enqueue(conn: &mut PgConnection, jobs: &[Job]) -> Result<(),
     sqlx::query!(
         "insert into messaging.job (task, id, context, urgent)
          select * from unnest($1::text[], $2::uuid[], $3::jsonb[], $4::boolean[]) as input (task, id, context, urgent)
-         order by task, id
+         order by task, id, urgent desc
          on conflict do nothing",
         &column(jobs, |job| job.task.to_owned()),
         &column(jobs, |job| job.id),

@@ -344,7 +344,7 @@ async fn a_letter_that_waits_for_an_address_in_vain_expires() {
 /// Nobody waits for the news of a busy day; who wants into the account does.
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_about_the_account_go_before_those_about_orders() {
-    let mut shop = Shop::open_with(&["--mail-concurrency=1"]).await;
+    let mut shop = Shop::open_with(&["--mail-concurrency=1", "--smtp-timeout-seconds=600"]).await;
     let orders = shop.enter("orders").await;
     // One letter keeps the mail server, and the others wait for their turn.
     shop.script().next(1, Stage::Recipient, Behaviour::Hang);

@@ -68,7 +68,7 @@ pub struct Tokens {
 /// Log in
 ///
 /// Opens a session. The answer does not tell an unknown address from a wrong password. After five failures each further one doubles a pause for the account,
-/// and many failures from one network address make it wait, too. An account has at most 50 sessions; one more ends the one that was renewed longest ago.
+/// and many failures from one network address make it wait, too. An account has at most 20 sessions; one more ends the one that was renewed longest ago.
 #[utoipa::path(
     post, path = "/sessions", tag = "sessions", request_body = Login,
     responses(
