@@ -282,6 +282,8 @@ pub(crate) async fn supervise<S: Subscriber>(
     while !stop.is_cancelled() {
         health.set(&part, Err(format!("not subscribed to {queue}")));
         meters::consumer_up(name, queue, false);
+        // A life that is over waits for nothing; whoever takes up what it had in hand says whether they do.
+        meters::consumer_paused(name, false);
         let ended = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             subscribed = subscriber.begin(queue) => match subscribed {

@@ -1,6 +1,6 @@
 //! The envelope of a message: what travels around the payload, in AMQP properties and headers.
 
-use chrono::{DateTime, TimeZone as _, Utc};
+use chrono::{DateTime, Datelike as _, TimeZone as _, Utc};
 use failpoints::without;
 use lapin::{
     BasicProperties,
@@ -123,6 +123,8 @@ impl Envelope {
             seq: number(SEQ).ok_or(format!("the header {SEQ} is missing"))?,
             occurred_at: number(OCCURRED_AT_MS)
                 .and_then(|ms| Utc.timestamp_millis_opt(ms).single())
+                // PostgreSQL knows fewer years than this clock: what it cannot store could not even be kept as evidence.
+                .filter(|time| (1970..10_000).contains(&time.year()))
                 .ok_or(format!("the header {OCCURRED_AT_MS} is missing or not a time"))?,
             attempt: 1,
             late: false,
@@ -203,6 +205,18 @@ mod tests {
         let properties = envelope().properties().with_headers(FieldTable::default());
         let missing = "the header x-key is missing, not a text, or longer than 1024 bytes";
         assert_eq!(Envelope::read(&properties).unwrap_err(), missing);
+    }
+
+    #[test]
+    fn a_time_that_the_database_cannot_store_is_none() {
+        for (ms, is_time) in
+            [(0, true), (-1, false), (253_402_300_799_999, true), (253_402_300_800_000, false), (i64::MIN, false)]
+        {
+            let mut headers = envelope().properties().headers().clone().unwrap();
+            headers.insert(OCCURRED_AT_MS.into(), AMQPValue::LongLongInt(ms));
+            let read = Envelope::read(&envelope().properties().with_headers(headers));
+            assert_eq!(read.is_ok(), is_time, "{ms}: {read:?}");
+        }
     }
 
     #[test]

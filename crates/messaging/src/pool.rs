@@ -38,6 +38,10 @@ const SESSION: [(&str, &str); 5] = [
     ("tcp_keepalives_count", "3"),
 ];
 
+/// How long a migration waits for a lock. Everybody else who needs the table, as the release before this one does, waits behind it, and a dump or a
+/// report may keep it for hours: so the migration steps back, and tries again.
+const MIGRATION_LOCK_TIMEOUT: &str = "2s";
+
 /// How long the database may take for an answer before the connection counts as lost. A server that has vanished, with its address moved to
 /// another machine perhaps, says nothing: whoever waits for it waits for ever, because nothing is on its way that TCP would miss.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -117,26 +121,37 @@ pub(crate) fn beside(pool: &PgPool) -> PgPool {
     PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options)
 }
 
-/// Brings a schema up to date. Waits, with backoff and for ever, for a database that is not there yet, or goes away meanwhile: each migration is a
-/// transaction, and is made once.
+/// Brings a schema up to date. Waits, with backoff and for ever, for a database that is not there yet, or goes away meanwhile, and for tables that
+/// somebody reads for long: each migration is a transaction, and is made once.
 ///
 /// # Errors
 /// When a migration fails for another reason, or does not fit to those that were made before.
 pub async fn migrate(pool: &PgPool, migrations: &Migrator) -> Result<(), MigrateError> {
     let mut failures = 0;
     loop {
-        let error = match migrations.run(pool).await {
-            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))
-                if database_verdict(&error) == Verdict::Unavailable =>
-            {
-                error
-            }
+        let error = match migrate_once(pool, migrations).await {
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) if may_pass(&error) => error,
             done => return done,
         };
         failures += 1;
-        warn!(%error, "the database is not there yet");
+        warn!(%error, "the database cannot be brought up to date yet");
         tokio::time::sleep(RECONNECT.delay(failures)).await;
     }
+}
+
+/// On a connection that is closed afterwards, with all that is locked on it.
+async fn migrate_once(pool: &PgPool, migrations: &Migrator) -> Result<(), MigrateError> {
+    let patient = PgConnectOptions::clone(&pool.connect_options()).options([("lock_timeout", MIGRATION_LOCK_TIMEOUT)]);
+    let own = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(patient);
+    let done = migrations.run(&own).await;
+    own.close().await;
+    done
+}
+
+fn may_pass(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    // lock_not_available
+    code.as_deref() == Some("55P03") || matches!(database_verdict(error), Verdict::Unavailable | Verdict::Again)
 }
 
 /// Waits for the database, but no longer than `deadline` ([`ANSWER_DEADLINE`] where nothing else is known). Whatever was asked may have been

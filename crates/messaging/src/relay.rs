@@ -154,7 +154,7 @@ impl Relay {
             let wait = match self.look(&mut channels, &mut window, at_the_latest.as_mut()).await {
                 Ok(Some(progress)) => {
                     failures = 0;
-                    self.outbox.shared.health.set("relay", Ok(format!("holds {} of 16 lanes", self.lanes.count())));
+                    self.outbox.shared.health.set("relay", self.holds());
                     if window.is_in_hand() {
                         too_late = futures_util::FutureExt::now_or_never(at_the_latest.as_mut()).is_some();
                         continue;
@@ -200,6 +200,15 @@ impl Relay {
         Ok(())
     }
 
+    /// As the check says it.
+    fn holds(&self) -> Result<String, String> {
+        if self.lanes.ran_out() {
+            metrics::gauge!("messaging_relay_lanes").set(0.0);
+            return Err("its lanes could not be renewed in time".into());
+        }
+        Ok(format!("holds {} of 16 lanes", self.lanes.count()))
+    }
+
     /// One round, on channels that are opened when needed. None when it becomes too late while waiting for the broker.
     async fn look(
         &self,
@@ -214,6 +223,7 @@ impl Relay {
             Some(channels) => channels,
             None => {
                 self.lanes.idle();
+                self.outbox.shared.health.set("relay", Err("waits for the broker".into()));
                 let opened = tokio::select! {
                     () = too_late => return Ok(None),
                     opened = Channels::open(&self.broker, self.options.confirm_deadline) => opened?,

@@ -216,6 +216,11 @@ impl<T: Task> Worker<T> {
                 match self.outbox.answered(self.claim(room)).await {
                     Ok(jobs) => {
                         claimed = jobs.len();
+                        if claimed == 0 && running.is_empty() && failures > 0 {
+                            // The database is there, and there is nothing to find out the rest with.
+                            failures = 0;
+                            self.outbox.shared.health.set(&part, Ok("working".into()));
+                        }
                         for job in jobs {
                             let (worker, began) = (self.clone(), Instant::now());
                             running.spawn(async move { (began, worker.work(job).await) });
@@ -223,6 +228,7 @@ impl<T: Task> Worker<T> {
                     }
                     Err(error) => {
                         warn!(task = T::NAME, %error, "jobs cannot be read");
+                        self.outbox.shared.health.set(&part, Err("jobs cannot be read".into()));
                         (failures, not_before) = self.wait_longer(failures);
                     }
                 }
@@ -230,7 +236,8 @@ impl<T: Task> Worker<T> {
             if claimed == room && room > 0 && running.len() < self.concurrency {
                 continue;
             }
-            let wait = if failures > 0 { not_before.max(Instant::now()) } else { Instant::now() + self.poll };
+            let now = Instant::now();
+            let wait = if failures > 0 && not_before > now { not_before } else { now + self.poll };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = &mut rung, if failures == 0 => {}

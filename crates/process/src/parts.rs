@@ -200,7 +200,7 @@ impl Process {
         self.part(move |stop| async move { worker.run(stop).await.context(T::NAME) });
     }
 
-    /// Does something now and then; what fails, or takes longer than its period and half a minute, is logged and tried again the next time. Every replica does it.
+    /// Does something now and then; what fails, or takes longer than its period, or half a minute if that is longer, is logged and tried again the next time. Every replica does it.
     pub fn every<F>(&mut self, what: &'static str, period: Duration, job: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = Result<(), sqlx::Error>> + Send + 'static,

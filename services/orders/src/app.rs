@@ -52,7 +52,7 @@ pub async fn build(config: Config) -> anyhow::Result<Process> {
         progress,
         watch,
         streams: config.streams.clone(),
-        max_open_orders: config.max_open_orders_per_customer,
+        limits: config.limits,
         stop: process.stop(),
     };
     let routes = http::routes(config.jwks.verifier(), Data::new(state));

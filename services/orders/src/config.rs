@@ -24,9 +24,22 @@ pub struct Config {
     #[command(flatten)]
     pub streams: StreamOptions,
 
+    /// Orders of one customer
+    #[command(flatten)]
+    pub limits: CustomerOptions,
+}
+
+/// How much one customer may order. Orders are kept, and each is told of by mail, also one that was cancelled at once.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Customers")]
+pub struct CustomerOptions {
     /// Orders of one customer that may be under way at once; 0: any number
     #[arg(long, env, value_name = "COUNT", default_value_t = 50)]
     pub max_open_orders_per_customer: u16,
+
+    /// Orders that one customer may place within an hour, whatever became of them; 0: any number
+    #[arg(long, env, value_name = "COUNT", default_value_t = 100)]
+    pub max_orders_per_customer_and_hour: u16,
 }
 
 /// How long an order may wait in each state before it is cancelled.

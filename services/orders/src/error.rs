@@ -43,6 +43,9 @@ pub(crate) enum Error {
     /// The caller has as many orders under way as one may.
     #[error("the caller has too many orders under way")]
     TooManyOpenOrders,
+    /// The caller has placed as many orders as one may within an hour; the next one is taken after this time.
+    #[error("the caller has placed too many orders")]
+    TooManyOrders(Duration),
     /// Our database failed.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
@@ -95,6 +98,10 @@ impl From<&Error> for Problem {
             Error::TooManyOpenOrders => {
                 Self::too_many_requests(RETRY_AFTER, "You have too many orders under way; wait until one is confirmed, or cancel one.")
             }
+            Error::TooManyOrders(pause) => {
+                let pause = (*pause).max(Duration::from_secs(1));
+                Self::too_many_requests(pause, "You have placed too many orders within an hour; nothing was ordered. Repeat the request after the time in Retry-After.")
+            }
             Error::Database(error) if is_unreachable(error) => {
                 tracing::warn!(%error, "the database does not answer");
                 Self::unavailable(RETRY_AFTER, "The database does not answer at the moment; repeat the request in a few seconds.")
@@ -122,7 +129,7 @@ impl ResponseError for Error {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Final(..) => StatusCode::CONFLICT,
             Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooManyOwnStreams | Self::TooManyOpenOrders => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyOwnStreams | Self::TooManyOpenOrders | Self::TooManyOrders(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Database(error) if is_unreachable(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Publish(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Request(problem) => problem.status(),

@@ -1,4 +1,4 @@
-//! What happened to an order, entry by entry. Entries are written by `progress.rs` and never changed.
+//! What happened to an order, entry by entry. Entries are written by `order.rs`, the first one, and `progress.rs`, and never changed.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

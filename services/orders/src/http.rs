@@ -15,7 +15,7 @@ use utoipa::OpenApi as _;
 use uuid::Uuid;
 use web::auth::{Identity, Role, Verifier};
 
-use crate::{StreamOptions, error::Error, order::Order, progress::Progress, watch::Watch};
+use crate::{CustomerOptions, StreamOptions, error::Error, order::Order, progress::Progress, watch::Watch};
 
 /// What the routes work with.
 pub(crate) struct State {
@@ -23,8 +23,7 @@ pub(crate) struct State {
     pub(crate) progress: Progress,
     pub(crate) watch: Watch,
     pub(crate) streams: StreamOptions,
-    /// 0: any number.
-    pub(crate) max_open_orders: u16,
+    pub(crate) limits: CustomerOptions,
     /// Cancelled when the process is to stop.
     pub(crate) stop: CancellationToken,
 }

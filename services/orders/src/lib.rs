@@ -21,4 +21,4 @@ pub mod saga;
 mod watch;
 
 pub use app::{NAME, build, topology};
-pub use config::{Config, DeadlineOptions, StreamOptions};
+pub use config::{Config, CustomerOptions, DeadlineOptions, StreamOptions};

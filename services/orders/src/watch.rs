@@ -38,6 +38,8 @@ struct Watched {
     /// The version that the last look saw.
     version: i64,
     bell: watch::Sender<Ring>,
+    /// How many look.
+    watchers: usize,
 }
 
 /// The last thing that a bell said.
@@ -90,8 +92,9 @@ impl Watch {
     pub(crate) fn watch(&self, order_id: Uuid) -> Watcher {
         let mut watched = self.lock();
         // Version 0 is none: the first look rings, whatever happened between.
-        let entry =
-            watched.entry(order_id).or_insert_with(|| Watched { version: 0, bell: watch::Sender::new(Ring::Now) });
+        let new = || Watched { version: 0, bell: watch::Sender::new(Ring::Now), watchers: 0 };
+        let entry = watched.entry(order_id).or_insert_with(new);
+        entry.watchers += 1;
         Watcher { order_id, bell: entry.bell.subscribe(), watch: self.clone() }
     }
 
@@ -146,9 +149,12 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         let mut watched = self.watch.lock();
-        // This receiver is still there.
-        if watched.get(&self.order_id).is_some_and(|watched| watched.bell.receiver_count() <= 1) {
-            watched.remove(&self.order_id);
+        // Counted here, because the bell's receivers are: they go when the lock is free again, and of two that go at once neither would be the last.
+        if let Some(entry) = watched.get_mut(&self.order_id) {
+            entry.watchers -= 1;
+            if entry.watchers == 0 {
+                watched.remove(&self.order_id);
+            }
         }
     }
 }

@@ -77,6 +77,7 @@ fn orders(wiring: &Wiring<'_>) -> Vec<(&'static str, String)> {
         ("COMMIT_DEADLINE_SECONDS", "60".to_owned()),
         // Few customers order as much as many.
         ("MAX_OPEN_ORDERS_PER_CUSTOMER", "0".to_owned()),
+        ("MAX_ORDERS_PER_CUSTOMER_AND_HOUR", "0".to_owned()),
     ]
 }
 

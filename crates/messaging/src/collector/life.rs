@@ -160,10 +160,9 @@ impl Collector {
                 Ok(()) => {
                     metrics::counter!("messaging_log_collected_total", "consumer" => self.name)
                         .increment(lines.len() as u64);
-                    if waits > 0 {
-                        meters::consumer_paused(self.name, false);
-                        self.outbox.shared.health.set(&self.part(), Ok(format!("subscribed to {}", self.name)));
-                    }
+                    // Whoever waited, perhaps with the same lines in another batch.
+                    meters::consumer_paused(self.name, false);
+                    self.outbox.shared.health.set(&self.part(), Ok(format!("subscribed to {}", self.name)));
                     return Ok(Ok(()));
                 }
                 Err(error) => error,

@@ -34,9 +34,10 @@ struct Attempt {
 impl Consumer {
     pub(super) async fn run_retries(&self, stop: &CancellationToken) -> Result<(), Error> {
         let mut failures = 0;
+        let mut unspent = Vec::new();
         while !stop.is_cancelled() {
             let rung = self.state.parked.notified();
-            let wait = match self.retry_due(stop).await {
+            let wait = match self.retry_due(stop, &mut unspent).await {
                 Ok(0) => {
                     failures = 0;
                     self.options.poll
@@ -58,8 +59,13 @@ impl Consumer {
         Ok(())
     }
 
-    /// Tries what is due, once. Returns how many that were.
-    async fn retry_due(&self, stop: &CancellationToken) -> Result<usize, sqlx::Error> {
+    /// Tries what is due, once. Returns how many that were. An outage can cut an attempt short and keep that from being recorded: such attempts are
+    /// left in `unspent`, and given back before anything else.
+    async fn retry_due(&self, stop: &CancellationToken, unspent: &mut Vec<Attempt>) -> Result<usize, sqlx::Error> {
+        while let Some(attempt) = unspent.last() {
+            self.outbox.answered(self.give_back(attempt)).await?;
+            unspent.pop();
+        }
         if self.state.pause.until().is_some() {
             return Ok(0);
         }
@@ -75,7 +81,7 @@ impl Consumer {
             }
             let _together = self.state.suspects.read().await;
             self.meters().retries.increment(1);
-            self.attempt(attempt).await?;
+            self.attempt(attempt, unspent).await?;
         }
         Ok(count)
     }
@@ -127,7 +133,7 @@ impl Consumer {
         Ok(attempts)
     }
 
-    async fn attempt(&self, attempt: Attempt) -> Result<(), sqlx::Error> {
+    async fn attempt(&self, attempt: Attempt, unspent: &mut Vec<Attempt>) -> Result<(), sqlx::Error> {
         let result = if attempt.envelope.attempt > self.retry.max_attempts {
             Err(HandlerError::reject("the process died during the last attempt"))
         } else {
@@ -148,7 +154,13 @@ impl Consumer {
                 );
                 Ok(())
             }
-            Err(error) => self.outbox.answered(self.failed(&attempt, &error)).await,
+            Err(error) => {
+                let recorded = self.outbox.answered(self.failed(&attempt, &error)).await;
+                if recorded.is_err() && error.verdict() == Verdict::Unavailable {
+                    unspent.push(attempt);
+                }
+                recorded
+            }
         }
     }
 

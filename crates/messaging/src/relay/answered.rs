@@ -155,11 +155,13 @@ async fn settle_on(
 ) -> Result<u64, sqlx::Error> {
     let lanes: Vec<_> = events.iter().map(|event| event.lane).collect();
     let positions: Vec<_> = events.iter().map(|event| event.position).collect();
+    // After a failover that lost the latest commits, a position can be given again: what is deleted has to be what was published.
+    let ids: Vec<_> = events.iter().map(|event| event.outgoing.envelope.message_id).collect();
     let settled = sqlx::query_scalar!(
         r#"with gone as (
                delete from messaging.outbox
-               using unnest($1::smallint[], $2::bigint[]) as done (lane, position), messaging.relay_lane
-               where outbox.lane = done.lane and outbox.position = done.position
+               using unnest($1::smallint[], $2::bigint[], $6::uuid[]) as done (lane, position, message_id), messaging.relay_lane
+               where outbox.lane = done.lane and outbox.position = done.position and (outbox.message_id = done.message_id or $7)
                  and relay_lane.lane = done.lane and (relay_lane.holder = $3 or $5)
                returning outbox.*
            ), journaled as (
@@ -175,6 +177,8 @@ async fn settle_on(
         lease.token,
         outbox.shared.retention.journal_days > 0,
         without("leases"),
+        &ids,
+        without("settled-ids"),
     )
     .fetch_one(conn)
     .await?;

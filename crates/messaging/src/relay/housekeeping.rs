@@ -63,8 +63,12 @@ impl Outbox {
         {}
         while sqlx::query!(
             "delete from messaging.consumer_head where (consumer, producer, key) in (
-                 select consumer, producer, key from messaging.consumer_head
-                 where updated_at < now() - make_interval(secs => $1) limit $2)
+                 select consumer, producer, key from messaging.consumer_head as head
+                 where updated_at < now() - make_interval(secs => $1)
+                   -- a message of it may have its effect yet, and must know that it is late
+                   and not exists (select from messaging.parked where parked.consumer = head.consumer
+                                   and parked.producer = head.producer and parked.key = head.key)
+                 limit $2)
              and ($3 or updated_at < now() - make_interval(secs => $1))",
             // Shorter than the producer keeps its own: a stream that begins again at 1 must not look late.
             (stream_heads / 2).as_secs_f64(),

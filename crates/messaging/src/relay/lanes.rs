@@ -51,6 +51,12 @@ impl Lanes {
         self.state().held.len()
     }
 
+    /// Whether it had lanes, and could not renew them in time.
+    pub(crate) fn ran_out(&self) -> bool {
+        let state = self.state();
+        !state.held.is_empty() && state.deadline.is_none_or(|deadline| deadline <= Instant::now())
+    }
+
     /// Nothing can be published from now on.
     pub(crate) fn idle(&self) {
         self.state().idle_since.get_or_insert_with(Instant::now);
@@ -152,7 +158,13 @@ impl Lanes {
     }
 
     pub(crate) async fn release_all(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
-        let held = std::mem::take(&mut *self.state()).held;
+        let held = {
+            let mut state = self.state();
+            state.surplus.clear();
+            state.deadline = None;
+            // Since when there is nobody to publish to stays: or the next renewal would take the lanes back, and keep them.
+            std::mem::take(&mut state.held)
+        };
         self.release(pool, &held).await?;
         sqlx::query!("delete from messaging.relay where id = $1", self.token).execute(pool).await?;
         Ok(())

@@ -2,13 +2,13 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
-use messaging::{Broker, BrokerOptions, HandlerError, Outbox, Relay};
+use messaging::{Broker, BrokerOptions, Consumer, HandlerError, Outbox, Relay, RetryPolicy};
 use testkit::{eventually, patience};
 use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinSet, time::Instant};
 
@@ -260,6 +260,138 @@ async fn a_schema_waits_for_a_database_that_is_away() {
     assert!(schema.try_join_next().is_none());
     drop(away);
     schema.join_next().await.unwrap().unwrap().unwrap();
+}
+
+fn health_of(outbox: &Outbox, name: &str) -> Result<String, String> {
+    let health = outbox.health().into_iter().find(|(part, _)| part == name);
+    health.map_or(Err("it has not begun".into()), |(_, state)| state)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_cannot_publish_says_so_for_as_long_as_that_lasts() {
+    let stage = stage().await;
+    let (database, url) = behind_a_proxy(&stage).await;
+    let outbox = Outbox::new(messaging::pool::connect_lazy(&url, "parcels", 4).unwrap(), "parcels");
+    let amqp = testkit::AmqpProxy::start(&stage.vhost.url_for("parcels")).await;
+    let broker = Broker::connect(BrokerOptions::new(amqp.url(), "parcels").unwrap());
+    let running = Running::relay(&Relay::with_options(&outbox, &broker, relay_options()));
+    let holds = Ok("holds 16 of 16 lanes".to_owned());
+    eventually("it holds all lanes", async || health_of(&outbox, "relay") == holds).await;
+
+    let away = database.inject(&wire::Aim::everybody(), wire::Fault::Refuse);
+    database.strand(&wire::Aim::everybody());
+    // There is nothing to publish, so that only its leases tell.
+    let ran_out = |state: Result<String, String>| state.is_err_and(|why| why.contains("could not be renewed"));
+    eventually("its leases have run out", async || ran_out(health_of(&outbox, "relay"))).await;
+    drop(away);
+    eventually("it holds all lanes again", async || health_of(&outbox, "relay") == holds).await;
+    running.stop().await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_is_well_again_when_its_database_is_though_there_is_nothing_to_do() {
+    let stage = stage().await;
+    let (proxy, url) = behind_a_proxy(&stage).await;
+    let outbox = Outbox::new(messaging::pool::connect_lazy(&url, "parcels", 4).unwrap(), "parcels");
+    let worker = messaging::Worker::new(&outbox, Nothing).poll(Duration::from_millis(50));
+    let running = Running::worker(&worker);
+    let health = async || health_of(&outbox, "worker nothing");
+    eventually("it works", async || health().await.is_ok()).await;
+    let away = proxy.inject(&wire::Aim::everybody(), wire::Fault::Refuse);
+    proxy.strand(&wire::Aim::everybody());
+    eventually("it says that it cannot", async || health().await.is_err()).await;
+    drop(away);
+    eventually("it works again", async || health().await.is_ok()).await;
+    running.stop().await;
+}
+
+/// Work of which there is none.
+struct Nothing;
+
+impl messaging::Task for Nothing {
+    const NAME: &'static str = "nothing";
+    type Done = ();
+
+    async fn perform(&self, _: &messaging::Job) -> Result<(), messaging::TaskError> {
+        Ok(())
+    }
+
+    async fn record(
+        &self,
+        _: &messaging::Job,
+        _: messaging::Outcome<()>,
+        _: &mut messaging::OutboxTransaction,
+    ) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+/// It would be the last one, and make a dead letter of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_the_database_costs_a_parked_message_no_attempt() {
+    let stage = stage().await;
+    let (proxy, url) = behind_a_proxy(&stage).await;
+    let outbox = Outbox::new(messaging::pool::connect_lazy(&url, "parcels", 6).unwrap(), "parcels");
+    let outbox = outbox.answer_deadline(Duration::from_secs(1));
+    let proxy = Arc::new(proxy);
+    let away = Arc::new(Mutex::new(None));
+    let record = Record::when({
+        let (proxy, away, cut) = (proxy.clone(), away.clone(), AtomicBool::new(false));
+        move |_, attempt| match attempt {
+            1 => Err(HandlerError::retry("busy")),
+            _ => {
+                if !cut.swap(true, SeqCst) {
+                    *away.lock().unwrap() = Some(proxy.inject(&wire::Aim::everybody(), wire::Fault::Refuse));
+                    proxy.strand(&wire::Aim::everybody());
+                }
+                Ok(())
+            }
+        }
+    });
+    let twice = RetryPolicy::exponential(Duration::from_millis(10)).max_attempts(2);
+    let consumer = Consumer::new("parcels", &stage.broker, &outbox).options(consumer_options()).retry(twice).on(record);
+    let consumer = Running::consumer(&consumer);
+    let relay = Running::relay(&Relay::with_options(&stage.outbox, &stage.broker, relay_options()));
+    publish(&stage.outbox, "p-1", 1).await;
+    eventually("the outage is felt", async || {
+        away.lock().unwrap().as_ref().is_some_and(|away: &wire::Injection| away.count() > 0)
+    })
+    .await;
+    *away.lock().unwrap() = None;
+    eventually("it has its effect after all", async || steps(&stage, "p-1").await == [1]).await;
+    assert_eq!(stage.count("select max(attempt) from effect").await, 2);
+    eventually("everything is settled", async || pending(&stage).await == 0).await;
+    consumer.stop().await;
+    relay.stop().await;
+}
+
+/// A dump reads all tables for hours. A migration waits for it, and everybody else, as the processes of the release before, would wait behind that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_has_to_wait_lets_everybody_else_pass() {
+    let stage = stage().await;
+    let folder = std::env::temp_dir().join(format!("migrations-{}", uuid::Uuid::now_v7()));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("9001_wide.sql"), "alter table effect add column wide text").unwrap();
+    let mut migrations = sqlx::migrate::Migrator::new(folder.as_path()).await.unwrap();
+    migrations.set_ignore_missing(true);
+
+    let mut dump = stage.outbox.begin().await.unwrap();
+    sqlx::query("lock table effect in access share mode").execute(&mut *dump).await.unwrap();
+    let mut migrating = JoinSet::new();
+    let pool = stage.outbox.pool().clone();
+    migrating.spawn(async move { messaging::pool::migrate(&pool, &migrations).await });
+    let waits = "select count(*) from pg_locks where not granted and relation = 'effect'::regclass";
+    eventually("the migration waits", async || stage.count(waits).await == 1).await;
+    let write = stage.execute("update effect set step = step");
+    assert!(tokio::time::timeout(patience(), write).await.is_ok(), "somebody waits behind the migration");
+    assert!(migrating.try_join_next().is_none());
+
+    drop(dump);
+    migrating.join_next().await.unwrap().unwrap().unwrap();
+    let made = "select count(*) from information_schema.columns where table_name = 'effect' and column_name = 'wide'";
+    assert_eq!(stage.count(made).await, 1);
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 /// During a deployment, and after one that was taken back, a process starts that knows less than its database.

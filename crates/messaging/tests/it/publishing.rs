@@ -431,3 +431,76 @@ async fn a_relay_without_a_broker_leaves_its_lanes_to_one_that_has_one() {
     cut_off.stop().await;
     nowhere.close().await;
 }
+
+/// Alone, it has nobody to leave them to; it must not keep them from whoever comes. Switch: `idle-relays`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_without_a_broker_takes_no_lane_back() {
+    let stage = stage().await;
+    let nowhere = Broker::connect(BrokerOptions::new("amqp://parcels:parcels@127.0.0.1:1/%2f", "parcels").unwrap());
+    let cut_off = Running::relay(&Relay::with_options(&stage.outbox, &nowhere, relay_options()));
+    let held = "select count(*) from messaging.relay_lane where expires_at > now()";
+    eventually("it holds every lane", async || stage.count(held).await == 16).await;
+    eventually("it leaves them", async || stage.count(held).await == 0).await;
+
+    let relay = Running::relay(&Relay::with_options(&stage.outbox, &stage.broker, relay_options()));
+    // For longer than the lease of either.
+    for step in 1..=4 {
+        for n in 0..40 {
+            publish(&stage.outbox, &format!("p-{n}"), step).await;
+        }
+        eventually("everything is published", async || pending(&stage).await == 0).await;
+        tokio::time::sleep(relay_options().lease / 2).await;
+    }
+    relay.stop().await;
+    cut_off.stop().await;
+    nowhere.close().await;
+}
+
+/// Switch: `settled-ids`. After a failover that lost the latest commits, the place of an event that was sent can be that of another one, which was not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_took_the_place_of_a_sent_event_is_sent_too() {
+    let stage = stage().await;
+    publish(&stage.outbox, "p-1", 1).await;
+    let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
+    let mut failover = stage.database.pool.acquire().await.unwrap();
+    sqlx::raw_sql("begin; select from messaging.outbox for update").execute(&mut *failover).await.unwrap();
+    let replace = async {
+        let waiting =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        eventually("it was sent, and is to be settled", async || stage.count(waiting).await > 0).await;
+        let another = format!("update messaging.outbox set message_id = '{}'; commit", uuid::Uuid::now_v7());
+        sqlx::raw_sql(sqlx::AssertSqlSafe(another)).execute(&mut *failover).await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(relay.run_once(), replace);
+    sent.unwrap();
+    assert_eq!(pending(&stage).await, 1, "what is there now was not sent");
+    let flow = Flow::start(&stage, Record::always());
+    eventually("both have their effect", async || effects(&stage).await == 2).await;
+    flow.settle(&stage).await;
+    let moved = "select count(*) from messaging.journal where type = 'parcels.v1.ParcelMoved'";
+    assert_eq!(stage.count(moved).await, 1);
+}
+
+/// A dead letter may wait for months, and is to know then that later ones were handled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_number_of_a_key_is_kept_as_long_as_a_message_of_it_is_parked() {
+    let mut stage = stage().await;
+    for key in ["parked", "quiet"] {
+        stage
+            .execute(&format!(
+                "insert into messaging.consumer_head (consumer, producer, key, seq, updated_at)
+                 values ('parcels', 'parcels', '{key}', 6, now() - interval '1 year')"
+            ))
+            .await;
+    }
+    stage
+        .execute(
+            "insert into messaging.parked (consumer, message_id, producer, type, key, seq, payload, context, deadline, occurred_at, state)
+             values ('parcels', gen_random_uuid(), 'parcels', 'parcels.v1.ParcelMoved', 'parked', 5, '', '{}', false, now(), 'dead')",
+        )
+        .await;
+    stage.outbox.keep_house().await.unwrap();
+    let kept = "select count(*) filter (where key = 'parked') * 10 + count(*) from messaging.consumer_head";
+    assert_eq!(stage.count(kept).await, 11);
+    stage.expect_leftovers();
+}

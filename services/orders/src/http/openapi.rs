@@ -36,7 +36,7 @@ use crate::{
         schemas(view::OrderView, view::LineView, Entry, Money, PlaceOrder, WantedLine, State, Reason),
         responses(
             Malformed, Unauthenticated, Unverified, NotFound, TooSlow, InFlight, Final, VersionMoved, TooLarge, NotJson,
-            CannotBeOrdered, TooManyOwnStreams, TooManyOpenOrders, TooLongHead, Failed, Unavailable,
+            CannotBeOrdered, TooManyOwnStreams, TooManyOrders, TooLongHead, Failed, Unavailable,
         )
     ),
     modifiers(&Closed)
@@ -72,7 +72,8 @@ pub(super) struct OrderId {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes a parameter")]
 pub(super) struct IdempotencyKey {
-    /// A name for this request that you never used before, such as a random UUID; the same one when you repeat the request
+    /// A name for this request that you never used before, such as a random UUID; the same one when you repeat the request. It is remembered for
+    /// a day: what is repeated later is another request
     #[param(
         rename = "Idempotency-Key",
         example = "7c1f9f2e-3b0a-4f0e-9a53-6a1f0f6f8f10",
@@ -172,7 +173,8 @@ failures! {
     CannotBeOrdered = "Members are missing, unknown or not valid, or the key was used for another request":
         Problem::from(&Error::Invalid(vec![Wrong { pointer: "/lines/0/quantity".into(), detail: "must be from 1 to 1000".into() }]));
     TooManyOwnStreams = "You have too many streams open; close one, or come back after `Retry-After`": Problem::from(&Error::TooManyOwnStreams);
-    TooManyOpenOrders = "You have too many orders under way; come back after `Retry-After`": Problem::from(&Error::TooManyOpenOrders);
+    TooManyOrders = "You have too many orders under way, or placed too many within an hour; come back after `Retry-After`":
+        Problem::from(&Error::TooManyOpenOrders);
     TooLongHead = "The head of the request is too large":
         Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The head of the request is too large")
             .detail("Send fewer or shorter headers and a shorter path.");

@@ -1,5 +1,7 @@
 //! `POST /orders`: takes an order. What comes of it comes later, in its timeline.
 
+use std::time::Duration;
+
 use actix_web::{
     HttpResponse,
     http::{
@@ -14,7 +16,9 @@ use sqlx::PgConnection;
 use web::{Json, auth::Identity};
 
 use super::{State, openapi, view::OrderView};
-use crate::{customer::Customer, error::Error, order::NewOrder, placing::PlaceOrder, product::Product};
+use crate::{
+    config::CustomerOptions, customer::Customer, error::Error, order::NewOrder, placing::PlaceOrder, product::Product,
+};
 
 /// Place an order
 ///
@@ -33,7 +37,7 @@ use crate::{customer::Customer, error::Error, order::NewOrder, placing::PlaceOrd
         (status = 409, response = openapi::InFlight),
         (status = 415, response = openapi::NotJson),
         (status = 422, response = openapi::CannotBeOrdered),
-        (status = 429, response = openapi::TooManyOpenOrders),
+        (status = 429, response = openapi::TooManyOrders),
         openapi::Always,
     )
 )]
@@ -52,7 +56,7 @@ pub(super) async fn place(
         Begun::New(pending) => pending,
     };
     // Whatever is refused from here on rolls back, the key included: the request may be right the next time.
-    let order = admit(&mut tx, identity, wanted, state.max_open_orders).await?;
+    let order = admit(&mut tx, identity, wanted, state.limits).await?;
     let order = state.progress.begin(&mut tx, order).await?;
     hit("orders.before_answer").await.map_err(sqlx::Error::Io)?;
     let answer = Answer::new(StatusCode::ACCEPTED)
@@ -80,9 +84,9 @@ async fn admit(
     db: &mut PgConnection,
     identity: Identity,
     wanted: PlaceOrder,
-    max_open: u16,
+    limits: CustomerOptions,
 ) -> Result<NewOrder, Error> {
-    let customer = Customer::ordering(db, identity.user_id, max_open).await?;
+    let customer = Customer::ordering(db, identity.user_id, limits).await?;
     if customer.deleted {
         return Err(Error::AccountDeleted);
     }
@@ -91,8 +95,12 @@ async fn admit(
         return Err(Error::Unverified);
     }
     // Everybody's orders wait in the same lines, and must not wait for somebody's ten thousand.
+    let max_open = limits.max_open_orders_per_customer;
     if max_open > 0 && customer.open_orders >= i64::from(max_open) {
         return Err(Error::TooManyOpenOrders);
+    }
+    if let Some(pause) = customer.pause.filter(|pause| limits.max_orders_per_customer_and_hour > 0 && *pause > 0.0) {
+        return Err(Error::TooManyOrders(Duration::from_secs_f64(pause)));
     }
     let products = Product::find(db, &wanted.skus()).await?;
     wanted.price(identity.user_id, &products).map_err(Error::Invalid)

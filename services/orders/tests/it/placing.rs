@@ -199,3 +199,24 @@ async fn one_customer_has_so_many_orders_under_way_and_no_more() {
     shop.order_as(&shop.ada(), &two_mugs()).await.expect(202);
     shop.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_customer_places_so_many_orders_within_an_hour_whatever_became_of_them() {
+    let shop = Shop::open_with(&["--max-orders-per-customer-and-hour=2"]).await;
+    for _ in 0..2 {
+        let order = shop.placed().await;
+        shop.cancel(&order).await.expect(202);
+    }
+    let refused = shop.order_with(shop.client(), &shop.ada(), "key", &two_mugs()).await;
+    refused.expect_problem(429, "too-many-requests");
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=3600).contains(&wait), "{wait}");
+    assert_eq!(shop.count("select count(*) from orders").await, 2);
+    shop.order_as(&shop.token(As::Customer(Uuid::now_v7())), &two_mugs()).await.expect(202);
+
+    let oldest = "update orders set placed_at = placed_at - interval '1 hour' where id = (select min(id::text)::uuid from orders)";
+    shop.execute(oldest).await;
+    // The key is free: what was refused was not done.
+    shop.order_with(shop.client(), &shop.ada(), "key", &two_mugs()).await.expect(202);
+    shop.close().await;
+}
