@@ -192,8 +192,18 @@ pub(crate) fn describe_relay() {
         Unit::Seconds,
         "Age of the oldest event that nobody has heard."
     );
+    describe_gauge!(
+        "messaging_scheduled_late_seconds",
+        Unit::Seconds,
+        "How long the first scheduled event has been due; 0 when none is."
+    );
     describe_gauge!("messaging_held_keys", "Keys whose next event the broker did not take.");
     describe_gauge!("messaging_parked", "Messages that failed, or wait behind one that did, and will be tried again.");
+    describe_gauge!(
+        "messaging_parked_oldest_age_seconds",
+        Unit::Seconds,
+        "Age of the oldest message that is parked and will be tried again."
+    );
     describe_gauge!("messaging_dead_letters", "Messages that will not be tried again until somebody decides.");
     describe_gauge!("messaging_connection_up", "1 while the connection to the broker is there.");
     describe_gauge!("messaging_connection_blocked", "1 while the broker takes nothing on the connection.");

@@ -1,6 +1,7 @@
 //! Putting a process together: which parts it has, and what each of them works with.
 
 use std::{
+    fmt::Display,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -69,9 +70,10 @@ pub(crate) struct Core {
 pub(crate) type Part = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> + Send>;
 
 /// A database that says nothing for a whole period is another machine by now, and would be waited for for ever.
-async fn repeat<F>(what: &str, period: Duration, stop: &CancellationToken, mut job: impl FnMut() -> F)
+async fn repeat<F, E>(what: &str, period: Duration, stop: &CancellationToken, mut job: impl FnMut() -> F)
 where
-    F: Future<Output = Result<(), sqlx::Error>>,
+    F: Future<Output = Result<(), E>>,
+    E: From<sqlx::Error> + Display,
 {
     let deadline = period.max(ANSWER_DEADLINE);
     let mut ticks = interval(period);
@@ -201,9 +203,10 @@ impl Process {
     }
 
     /// Does something now and then; what fails, or takes longer than its period, or half a minute if that is longer, is logged and tried again the next time. Every replica does it.
-    pub fn every<F>(&mut self, what: &'static str, period: Duration, job: impl FnMut() -> F + Send + 'static)
+    pub fn every<F, E>(&mut self, what: &'static str, period: Duration, job: impl FnMut() -> F + Send + 'static)
     where
-        F: Future<Output = Result<(), sqlx::Error>> + Send + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: From<sqlx::Error> + Display + Send,
     {
         self.part(move |stop| async move {
             repeat(what, period, &stop, job).await;
@@ -337,7 +340,7 @@ mod tests {
                 return pending().await;
             }
             stop.cancel();
-            Ok(())
+            Ok::<_, sqlx::Error>(())
         };
         // By the paused clock.
         tokio::time::timeout(Duration::from_secs(3600), repeat("a test", Duration::from_secs(60), &stop, job))

@@ -42,6 +42,7 @@ pub(crate) enum Reason {
     PaymentDeclined,
     CancelledByCustomer,
     Expired,
+    CancelledByShop,
     /// None was given, or one that this version does not know.
     Unknown,
 }
@@ -95,6 +96,7 @@ impl From<CancellationReason> for Reason {
             CancellationReason::PaymentDeclined => Self::PaymentDeclined,
             CancellationReason::CancelledByCustomer => Self::CancelledByCustomer,
             CancellationReason::Expired => Self::Expired,
+            CancellationReason::CancelledByShop => Self::CancelledByShop,
         }
     }
 }

@@ -224,5 +224,6 @@ fn reason(reason: Reason) -> CancellationReason {
         Reason::PaymentDeclined => CancellationReason::PaymentDeclined,
         Reason::CancelledByCustomer => CancellationReason::CancelledByCustomer,
         Reason::Expired => CancellationReason::Expired,
+        Reason::CancelledByShop => CancellationReason::CancelledByShop,
     }
 }

@@ -36,12 +36,14 @@ pub enum Reason {
     OutOfStock,
     /// A product is not sold any more.
     UnknownProduct,
-    /// The money could not be taken, or went back before the order was complete.
+    /// The money could not be taken.
     PaymentDeclined,
     /// The customer did not want it any more, or closed their account.
     CancelledByCustomer,
     /// It waited too long, or the stock that was held for it is no longer.
     Expired,
+    /// An operator cancelled it, or gave the money back before it was complete.
+    CancelledByShop,
 }
 
 /// A state that waits for somebody, and not for ever.
@@ -73,6 +75,15 @@ pub enum Release {
     Cancelled,
 }
 
+/// Who does not want an order any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum By {
+    /// Who placed it.
+    Customer,
+    /// An operator.
+    Shop,
+}
+
 /// What can happen to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fact {
@@ -92,8 +103,8 @@ pub enum Fact {
     PaymentRefunded,
     /// It has waited long enough in this state.
     DeadlineReached(Waiting),
-    /// The customer, or an operator for them, wants it no more.
-    CancellationRequested,
+    /// Somebody who may decide that wants it no more.
+    CancellationRequested(By),
     /// The customer's account is gone.
     CustomerDeleted,
 }
@@ -158,8 +169,10 @@ pub fn transition(state: State, fact: Fact) -> Transition {
         // In `placed` too: then the event that it was held is a dead letter, and redriving it must not revive the order.
         (S::Placed | S::Reserved | S::Paid, F::StockReleased(Release::Expired)) => cancelled(Reason::Expired),
         // An operator gave the money back before the order was complete: nothing is confirmed without a payment.
-        (S::Placed | S::Reserved | S::Paid, F::PaymentRefunded) => cancelled(Reason::PaymentDeclined),
-        (S::Placed | S::Reserved | S::Paid, F::CancellationRequested | F::CustomerDeleted) => {
+        (S::Placed | S::Reserved | S::Paid, F::PaymentRefunded | F::CancellationRequested(By::Shop)) => {
+            cancelled(Reason::CancelledByShop)
+        }
+        (S::Placed | S::Reserved | S::Paid, F::CancellationRequested(By::Customer) | F::CustomerDeleted) => {
             cancelled(Reason::CancelledByCustomer)
         }
         (S::Placed, F::DeadlineReached(Waiting::Placed))
@@ -168,7 +181,7 @@ pub fn transition(state: State, fact: Fact) -> Transition {
 
         // What does not fit.
         (_, F::DeadlineReached(_)) => Transition::Ignored("not in this state"),
-        (S::Confirmed | S::Cancelled, F::CancellationRequested | F::CustomerDeleted) => Transition::Ignored("final"),
+        (S::Confirmed | S::Cancelled, F::CancellationRequested(_) | F::CustomerDeleted) => Transition::Ignored("final"),
         (S::Cancelled, F::StockReserved | F::StockCommitted) => Transition::Noted("too late; inventory takes it back"),
         (S::Cancelled, F::PaymentAuthorized) => Transition::Noted("too late; payments gives it back"),
         (S::Cancelled, F::StockReleased(_) | F::PaymentRefunded) => Transition::Noted("as it should be"),
@@ -225,8 +238,14 @@ impl State {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::OutOfStock, Self::UnknownProduct, Self::PaymentDeclined, Self::CancelledByCustomer, Self::Expired];
+    pub const ALL: [Self; 6] = [
+        Self::OutOfStock,
+        Self::UnknownProduct,
+        Self::PaymentDeclined,
+        Self::CancelledByCustomer,
+        Self::Expired,
+        Self::CancelledByShop,
+    ];
 
     /// The name that the API, the database and the metrics use.
     pub fn name(self) -> &'static str {
@@ -236,13 +255,19 @@ impl Reason {
             Self::PaymentDeclined => "payment_declined",
             Self::CancelledByCustomer => "cancelled_by_customer",
             Self::Expired => "expired",
+            Self::CancelledByShop => "cancelled_by_shop",
         }
+    }
+
+    /// Whether somebody wanted it so: who asks for the same once more has what they want.
+    pub fn is_wish(self) -> bool {
+        matches!(self, Self::CancelledByCustomer | Self::CancelledByShop)
     }
 }
 
 impl Fact {
     /// Every fact.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::StockReserved,
         Self::StockRejected(Rejection::OutOfStock),
         Self::StockRejected(Rejection::UnknownProduct),
@@ -255,7 +280,8 @@ impl Fact {
         Self::DeadlineReached(Waiting::Placed),
         Self::DeadlineReached(Waiting::Reserved),
         Self::DeadlineReached(Waiting::Paid),
-        Self::CancellationRequested,
+        Self::CancellationRequested(By::Customer),
+        Self::CancellationRequested(By::Shop),
         Self::CustomerDeleted,
     ];
 
@@ -270,7 +296,7 @@ impl Fact {
             Self::PaymentDeclined => "payment_declined",
             Self::PaymentRefunded => "payment_refunded",
             Self::DeadlineReached(_) => "deadline_reached",
-            Self::CancellationRequested => "cancellation_requested",
+            Self::CancellationRequested(_) => "cancellation_requested",
             Self::CustomerDeleted => "customer_deleted",
         }
     }

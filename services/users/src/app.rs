@@ -62,9 +62,9 @@ impl App {
             mails_per_network: config.mails_per_network,
         };
         let state = Data::new(state);
-        process.part(|stop| async move {
-            housekeeping::run(background.pool().clone(), keys, stop).await;
-            Ok(())
+        process.every("what has ended is forgotten", housekeeping::PERIOD, move || {
+            let (pool, keys) = (background.pool().clone(), keys.clone());
+            async move { housekeeping::once(&pool, &keys).await }
         });
         let routes = move |config: &mut actix_web::web::ServiceConfig| http::routes(config, &state);
         process.serve(config.process.http, http::document(), Readiness::new(), routes)?;

@@ -3,30 +3,14 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::signing_key::{KeyError, SigningKeys};
 
-const PERIOD: Duration = Duration::from_secs(60);
-
-/// A database that says nothing for so long is another machine by now, and would be waited for for ever.
-const LONG_ENOUGH: Duration = Duration::from_secs(600);
+/// How often.
+pub const PERIOD: Duration = Duration::from_secs(60);
 
 /// Rows that one statement deletes at most, so that none runs for long.
 const BATCH: i64 = 10_000;
-
-/// Runs until it is stopped. What fails is tried again a minute later.
-pub async fn run(pool: PgPool, keys: SigningKeys, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = messaging::pool::answered(LONG_ENOUGH, once(&pool, &keys)).await {
-            warn!(%error, "housekeeping failed, and will be tried again");
-        }
-    }
-}
 
 /// One round.
 pub async fn once(pool: &PgPool, keys: &SigningKeys) -> Result<(), KeyError> {
@@ -40,8 +24,8 @@ pub async fn once(pool: &PgPool, keys: &SigningKeys) -> Result<(), KeyError> {
 async fn forget(pool: &PgPool) -> Result<(), sqlx::Error> {
     while sqlx::query!(
         "delete from mails where (address, kind) in
-            (select address, kind from mails where requested_at < now() - interval '1 minute' limit $1)
-            and requested_at < now() - interval '1 minute'",
+            (select address, kind from mails where requested_at < now() - interval '1 day' limit $1)
+            and requested_at < now() - interval '1 day'",
         BATCH
     )
     .execute(pool)

@@ -37,7 +37,7 @@ impl Purpose {
     }
 }
 
-/// A kind of mail that an address can be sent at most once a minute.
+/// A kind of mail that an address can be sent only so often: see [`may_mail`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mail {
     /// The link for [`Purpose::VerifyEmail`].
@@ -57,6 +57,9 @@ impl Mail {
         }
     }
 }
+
+/// Mails of one kind that an address gets within a day before it gets only one an hour.
+const MAILS_OF_A_DAY: i32 = 10;
 
 /// A token that was just made.
 #[derive(Debug)]
@@ -83,15 +86,23 @@ pub enum Link {
     Unknown,
 }
 
-/// Counts a mail to an address, whether it has an account or not. False if one of this kind was asked for within the last minute; then none must be
-/// sent now. Two requests at once meet at the row: the second waits for the first to commit, and is refused.
+/// Counts a mail to an address, whether it has an account or not. False if one of this kind was sent within the last minute, or within the last hour
+/// after ten of them within a day; then none must be sent now. Two requests at once meet at the row: the second waits for the first to commit, and is refused.
 pub async fn may_mail(conn: &mut PgConnection, address: &Email, mail: Mail) -> Result<bool, sqlx::Error> {
     let address = address.digest();
     let counted = sqlx::query!(
         "insert into mails (address, kind) values ($1, $2)
-         on conflict (address, kind) do update set requested_at = now() where mails.requested_at <= now() - interval '1 minute'",
+         on conflict (address, kind) do update set
+             requested_at = now(),
+             count = case when mails.since > now() - interval '1 day' then mails.count + 1 else 1 end,
+             since = case when mails.since > now() - interval '1 day' then mails.since else now() end
+         where mails.requested_at <= now() - case
+             when mails.count >= $3 and mails.since > now() - interval '1 day' then interval '1 hour'
+             else interval '1 minute'
+         end",
         &address,
-        mail.as_str()
+        mail.as_str(),
+        MAILS_OF_A_DAY,
     )
     .execute(conn)
     .await?;

@@ -22,7 +22,8 @@ pub(crate) fn acknowledged(index: &Index<'_>) -> Finding {
             (Request::Cancel { order_id }, _) => {
                 let order = only(&index.orders, order_id);
                 let cancelled = order.is_some_and(|order| {
-                    order.state == "cancelled" && order.reason.as_deref() == Some("cancelled_by_customer")
+                    let wished = ["cancelled_by_customer", "cancelled_by_shop"];
+                    order.state == "cancelled" && order.reason.as_deref().is_some_and(|reason| wished.contains(&reason))
                 });
                 look.expect(cancelled, &[&name, order_id], || {
                     format!("the cancellation was acknowledged, the order is {:?}", order.map(|order| &order.state))

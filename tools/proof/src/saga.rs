@@ -49,9 +49,11 @@ fn changes(before: &str, event: &str) -> bool {
 fn reasons(event: &str) -> &'static [&'static str] {
     match event {
         "stock_rejected" => &["out_of_stock", "unknown_product"],
-        "payment_declined" | "payment_refunded" => &["payment_declined"],
+        "payment_declined" => &["payment_declined"],
+        "payment_refunded" => &["cancelled_by_shop"],
         "stock_released" | "deadline_reached" => &["expired"],
-        "cancellation_requested" | "customer_deleted" => &["cancelled_by_customer"],
+        "cancellation_requested" => &["cancelled_by_customer", "cancelled_by_shop"],
+        "customer_deleted" => &["cancelled_by_customer"],
         _ => &[],
     }
 }

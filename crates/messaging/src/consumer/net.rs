@@ -6,16 +6,19 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{Consumer, Error, consumer::channel::Message, retry::RECONNECT};
+use crate::{Consumer, Error, consumer::channel::Message, meters, retry::RECONNECT};
 
 impl Consumer {
     pub(super) async fn supervise_net(&self, stop: &CancellationToken) -> Result<(), Error> {
+        let queue = self.subscription().dead_queue();
         let mut failures = 0;
         while !stop.is_cancelled() {
+            meters::consumer_up(self.name, &queue, false);
             let ended = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                ended = self.tend_net() => ended,
+                ended = self.tend_net(&queue) => ended,
             };
+            meters::consumer_up(self.name, &queue, false);
             failures = if ended.is_ok() { 1 } else { failures + 1 };
             let delay = RECONNECT.delay(failures);
             if let Err(error) = ended {
@@ -31,12 +34,12 @@ impl Consumer {
 
     /// Takes in one message after the other until the channel ends. Being cancelled between the insert and the ack does no harm: the
     /// message is kept once.
-    async fn tend_net(&self) -> Result<(), Error> {
+    async fn tend_net(&self, queue: &str) -> Result<(), Error> {
         let channel = self.broker.consume_channel().await?;
         channel.basic_qos(1, BasicQosOptions::default()).await?;
-        let queue = self.subscription().dead_queue();
         let options = BasicConsumeOptions::default();
         let mut deliveries = channel.basic_consume(queue.into(), "".into(), options, Default::default()).await?;
+        meters::consumer_up(self.name, queue, true);
         while let Some(delivery) = deliveries.next().await {
             let message = Message::read(delivery?);
             self.bury_in_the_end(&message).await;

@@ -110,16 +110,19 @@ impl Outbox {
     /// Measures what an alert should look at first: how old the oldest event is that nobody has heard. The relay does it every few seconds.
     pub async fn measure(&self) -> Result<(), sqlx::Error> {
         let row = sqlx::query!(
-            r#"select coalesce(extract(epoch from now() - min(oldest.occurred_at)), 0)::float8 as "age!",
-                  (select count(*) from messaging.outbox_hold) as "held!",
-                  (select count(*) from messaging.parked where state = 'waiting') as "parked!",
-                  (select count(*) from messaging.parked where state = 'dead') as "dead!",
+            r#"select (select coalesce(extract(epoch from now() - min(oldest.occurred_at)), 0)::float8
+                   from messaging.relay_lane
+                   cross join lateral (
+                       select occurred_at from messaging.outbox where outbox.lane = relay_lane.lane order by position limit 1
+                   ) as oldest) as "age!",
                   -- no more than that is counted: a long outage must not make this the slowest query
-                  (select count(*) from (select from messaging.outbox limit 10000) as pending) as "pending!"
-           from messaging.relay_lane
-           cross join lateral (
-               select occurred_at from messaging.outbox where outbox.lane = relay_lane.lane order by position limit 1
-           ) as oldest"#
+                  (select count(*) from (select from messaging.outbox limit 10000) as pending) as "pending!",
+                  (select coalesce(extract(epoch from now() - min(due_at)), 0)::float8 from messaging.scheduled) as "late!",
+                  (select count(*) from messaging.outbox_hold) as "held!",
+                  (select count(*) from messaging.parked where state = 'dead') as "dead!",
+                  waiting.count as "parked!", waiting.age as "parked_age!"
+           from (select count(*), coalesce(extract(epoch from now() - min(parked_at)), 0)::float8 as age
+                 from messaging.parked where state = 'waiting') as waiting"#
         )
         .fetch_one(&self.pool)
         .await?;
@@ -128,14 +131,16 @@ impl Outbox {
             oldest: Duration::try_from_secs_f64(age).unwrap_or(Duration::MAX),
             pending: u32::try_from(row.pending).unwrap_or(Backlog::COUNTED),
         });
-        metrics::gauge!("messaging_outbox_oldest_age_seconds").set(age);
-        for (name, count) in [
-            ("messaging_outbox_pending", row.pending),
-            ("messaging_held_keys", row.held),
-            ("messaging_parked", row.parked),
-            ("messaging_dead_letters", row.dead),
+        for (name, value) in [
+            ("messaging_outbox_oldest_age_seconds", age),
+            ("messaging_outbox_pending", row.pending as f64),
+            ("messaging_scheduled_late_seconds", row.late.max(0.0)),
+            ("messaging_held_keys", row.held as f64),
+            ("messaging_parked", row.parked as f64),
+            ("messaging_parked_oldest_age_seconds", row.parked_age),
+            ("messaging_dead_letters", row.dead as f64),
         ] {
-            metrics::gauge!(name).set(count as f64);
+            metrics::gauge!(name).set(value);
         }
         Ok(())
     }

@@ -67,6 +67,59 @@ async fn what_becomes_of_a_message_is_counted() {
     stage.expect_leftovers();
 }
 
+/// What an alert looks at. Relays of other tests of the same process set the same gauges, every few seconds: hence again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_gets_nowhere_has_an_age() {
+    telemetry::init_for_tests();
+    let mut stage = stage().await;
+    let hour = "interval '1 hour'";
+    let ages = async |what: &str, expected: [f64; 2]| {
+        eventually(what, async || {
+            stage.outbox.measure().await.unwrap();
+            let ages = ["messaging_scheduled_late_seconds", "messaging_parked_oldest_age_seconds"].map(|name| sum(name, &[]));
+            ages.iter().zip(expected).all(|(age, expected)| (expected..expected + 300.0).contains(age))
+        })
+        .await;
+    };
+    ages("nothing waits", [0.0, 0.0]).await;
+
+    let mut tx = stage.outbox.begin().await.unwrap();
+    tx.publish_at(&moved("later", 1), chrono::Utc::now() + chrono::TimeDelta::hours(1)).unwrap();
+    tx.publish_at(&moved("late", 1), chrono::Utc::now() + chrono::TimeDelta::hours(1)).unwrap();
+    tx.commit().await.unwrap();
+    ages("nothing is due", [0.0, 0.0]).await;
+    stage.execute(&format!("update messaging.scheduled set due_at = now() - {hour} where key = 'late'")).await;
+    ages("one is late", [3600.0, 0.0]).await;
+    stage.execute("delete from messaging.scheduled").await;
+
+    let record = Record::when(|_, _| Err(HandlerError::retry("not yet")));
+    let patient = messaging::RetryPolicy::exponential(std::time::Duration::from_secs(600));
+    let flow = Flow::start_with(&stage, consumer(&stage.broker, &stage.outbox, record).retry(patient));
+    publish(&stage.outbox, "p-1", 1).await;
+    eventually("it is parked", async || parked(&stage, "waiting").await == 1).await;
+    flow.stop().await;
+    stage.execute(&format!("update messaging.parked set parked_at = parked_at - 2 * {hour}")).await;
+    ages("one gets nowhere", [0.0, 7200.0]).await;
+    stage.execute("update messaging.parked set state = 'dead', next_attempt_at = null, died_at = now()").await;
+    ages("what is dead does not wait", [0.0, 0.0]).await;
+    stage.expect_leftovers();
+}
+
+/// The net below the queues is a subscription like any other: an alert sees when nobody holds it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_net_that_nobody_holds_is_seen() {
+    telemetry::init_for_tests();
+    let stage = stage().await;
+    let flow = Flow::start(&stage, Record::always());
+    let up = || sum("messaging_consumer_up", &["queue=\"parcels.dead\""]);
+    eventually("it is held", async || up() == 1.0).await;
+    stage.vhost.delete_queue("parcels.dead").await;
+    eventually("nobody holds it", async || up() == 0.0).await;
+    stage.vhost.import().await;
+    eventually("it is held again", async || up() == 1.0).await;
+    flow.settle(&stage).await;
+}
+
 #[tokio::test]
 async fn what_waits_for_the_broker_is_known_to_whoever_takes_requests() {
     let mut stage = stage().await;

@@ -141,6 +141,10 @@ fn words(reason: Reason) -> (&'static str, &'static str) {
             "It could not be completed in time, and we do not want to keep you waiting any longer.",
             "You need not have done anything wrong: payments sometimes take too long. You can simply order again.",
         ),
+        Reason::CancelledByShop => (
+            "We had to cancel it, and we are sorry.",
+            "You have done nothing wrong. If nobody has told you why, ask us and name the number of the order.",
+        ),
         Reason::Unknown => (
             "Unfortunately, it could not be completed.",
             "You can order again. If it fails again, ask us and name the number of the order.",

@@ -200,6 +200,7 @@ fn every_reason_for_a_cancellation_is_told_in_words() {
         (CancellationReason::PaymentDeclined.into(), "another means of payment"),
         (CancellationReason::CancelledByCustomer.into(), "You cancelled it yourself"),
         (CancellationReason::Expired.into(), "in time"),
+        (CancellationReason::CancelledByShop.into(), "We had to cancel it"),
         (CancellationReason::Unspecified.into(), "could not be completed"),
         (99, "could not be completed"),
     ] {
@@ -209,9 +210,9 @@ fn every_reason_for_a_cancellation_is_told_in_words() {
         assert!(text.contains("You owe us nothing.") && text.contains(ORDER), "{reason}: {text}");
         told.push(text);
     }
-    assert_eq!(told[5], told[6]);
+    assert_eq!(told[6], told[7]);
     told.dedup();
-    assert_eq!(told.len(), 6);
+    assert_eq!(told.len(), 7);
 }
 
 #[test]

@@ -125,6 +125,7 @@ async fn an_order_that_came_to_nothing_is_told_with_the_reason() {
         (CancellationReason::PaymentDeclined.into(), "Your payment was declined."),
         (CancellationReason::CancelledByCustomer.into(), "You cancelled it yourself."),
         (CancellationReason::Expired.into(), "in time"),
+        (CancellationReason::CancelledByShop.into(), "We had to cancel it, and we are sorry."),
         // From a version of the orders service that does not exist yet.
         (99, "it could not be completed."),
     ];

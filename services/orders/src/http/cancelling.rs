@@ -12,13 +12,13 @@ use super::{State, openapi, view::OrderView, visible};
 use crate::{
     error::Error,
     order::Order,
-    saga::{Fact, Reason},
+    saga::{By, Fact, Reason},
 };
 
 /// Cancel an order
 ///
-/// As long as it is `placed`, `reserved` or `paid`. What was held for it and paid for it goes back by itself. An order that its customer
-/// has cancelled already gets the same answer again. Operators can do it for the customer.
+/// As long as it is `placed`, `reserved` or `paid`. What was held for it and paid for it goes back by itself. An order that was
+/// cancelled already by its customer or by the shop gets the same answer again. When an operator does it, the customer is told that the shop did.
 #[utoipa::path(
     post, path = "/orders/{id}/cancellation", tag = "orders", security(("bearer" = [])), params(openapi::OrderId, openapi::IfMatch),
     responses(
@@ -37,7 +37,7 @@ pub(super) async fn cancel(
 ) -> Result<HttpResponse, Error> {
     let mut tx = state.outbox.begin().await?;
     let mut order = visible(Order::lock(&mut tx, *id).await?, identity)?;
-    if order.reason == Some(Reason::CancelledByCustomer) {
+    if order.reason.is_some_and(Reason::is_wish) {
         return Ok(accepted(order));
     }
     // Before the version: a precondition does not turn one refusal into another (RFC 9110 §13.2.1).
@@ -45,9 +45,9 @@ pub(super) async fn cancel(
         return Err(Error::Final(order.state, order.reason));
     }
     web::etag::allow(&request, order.version)?;
-    let by_operator = identity.role == Role::Operator && identity.user_id != order.user_id;
-    let detail = by_operator.then(|| "by an operator".to_owned());
-    state.progress.advance(&mut tx, &mut order, Fact::CancellationRequested, detail).await?;
+    let by = if identity.role == Role::Operator && identity.user_id != order.user_id { By::Shop } else { By::Customer };
+    let detail = (by == By::Shop).then(|| "by an operator".to_owned());
+    state.progress.advance(&mut tx, &mut order, Fact::CancellationRequested(by), detail).await?;
     hit("orders.cancelling").await.map_err(sqlx::Error::Io)?;
     tx.commit().await?;
     Ok(accepted(order))

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Action, Fact, Rejection, Release, State, Transition, Waiting, transition};
+use super::{Action, By, Fact, Rejection, Release, State, Transition, Waiting, transition};
 
 /// Every state and every fact, as a Markdown table: one row for each fact, one column for each state.
 pub fn markdown() -> String {
@@ -36,7 +36,8 @@ fn words(fact: Fact) -> &'static str {
         Fact::DeadlineReached(Waiting::Placed) => "`OrderDeadlineReached`: placed",
         Fact::DeadlineReached(Waiting::Reserved) => "`OrderDeadlineReached`: reserved",
         Fact::DeadlineReached(Waiting::Paid) => "`OrderDeadlineReached`: paid",
-        Fact::CancellationRequested => "the customer cancels",
+        Fact::CancellationRequested(By::Customer) => "the customer cancels",
+        Fact::CancellationRequested(By::Shop) => "an operator cancels",
         Fact::CustomerDeleted => "`UserDeleted`",
     }
 }

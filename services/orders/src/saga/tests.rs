@@ -2,9 +2,9 @@
 
 use super::{Action, BEGINNING, FIRST, Fact, Reason, State, Transition, markdown, transition};
 
-/// What is expected of a state and a fact: `r` reserved, `p` paid, `C` confirmed; `o`, `u`, `d`, `c`, `e` cancelled as out of
-/// stock, for an unknown product, as declined, by the customer, as expired; `n` noted; `-` ignored.
-const EXPECTED: [(&str, [char; 5]); 14] = [
+/// What is expected of a state and a fact: `r` reserved, `p` paid, `C` confirmed; `o`, `u`, `d`, `c`, `e`, `s` cancelled as out of
+/// stock, for an unknown product, as declined, by the customer, as expired, by the shop; `n` noted; `-` ignored.
+const EXPECTED: [(&str, [char; 5]); 15] = [
     //                              placed reserved paid confirmed cancelled
     ("stock_reserved", ['r', 'n', 'n', 'n', 'n']),
     ("stock_rejected", ['o', 'n', 'n', 'n', 'n']),
@@ -14,11 +14,12 @@ const EXPECTED: [(&str, [char; 5]); 14] = [
     ("stock_committed", ['n', 'n', 'C', 'n', 'n']),
     ("payment_authorized", ['n', 'p', 'n', 'n', 'n']),
     ("payment_declined", ['n', 'd', 'n', 'n', 'n']),
-    ("payment_refunded", ['d', 'd', 'd', 'n', 'n']),
+    ("payment_refunded", ['s', 's', 's', 'n', 'n']),
     ("deadline_reached", ['e', '-', '-', '-', '-']),
     ("deadline_reached", ['-', 'e', '-', '-', '-']),
     ("deadline_reached", ['-', '-', 'e', '-', '-']),
     ("cancellation_requested", ['c', 'c', 'c', '-', '-']),
+    ("cancellation_requested", ['s', 's', 's', '-', '-']),
     ("customer_deleted", ['c', 'c', 'c', '-', '-']),
 ];
 
@@ -36,6 +37,7 @@ fn sign(transition: Transition) -> char {
             Reason::PaymentDeclined => 'd',
             Reason::CancelledByCustomer => 'c',
             Reason::Expired => 'e',
+            Reason::CancelledByShop => 's',
         },
     }
 }

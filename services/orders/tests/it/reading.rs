@@ -1,7 +1,8 @@
 //! Looking at orders: lists and pages, versions.
 
+use events::orders::v1::{CancellationReason, OrderCancelled};
 use serde_json::{Value, json};
-use testkit::Method;
+use testkit::{Method, eventually};
 use uuid::Uuid;
 use web::testing::As;
 
@@ -103,12 +104,18 @@ async fn versions_spare_transfers_and_prevent_surprises() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_cancels_for_a_customer_and_the_timeline_says_so() {
+async fn an_operator_cancels_and_it_is_the_shop_that_did() {
     let shop = Shop::open().await;
     let id = shop.placed().await;
     let path = format!("/orders/{id}/cancellation");
     let answer = shop.client().send(Method::POST, &path, Some(&shop.token(As::Operator)), &[], None).await;
-    assert_eq!(answer.expect(202)["reason"], "cancelled_by_customer");
+    assert_eq!(answer.expect(202)["reason"], "cancelled_by_shop");
     assert_eq!(shop.entries(&id).await[1]["detail"], json!("by an operator"));
+    let told = || shop.notifications.heard::<OrderCancelled>().first().map(OrderCancelled::reason);
+    let announced = async || told() == Some(CancellationReason::CancelledByShop);
+    eventually("it is announced as the shop's own decision", announced).await;
+    // The customer wanted the same a moment later.
+    let again = shop.cancel(&id).await;
+    assert_eq!((again.expect(202), again.header("etag")), (&answer.json, answer.header("etag")));
     shop.close().await;
 }

@@ -170,7 +170,7 @@ async fn an_order_whose_money_went_back_before_it_was_complete_is_not_confirmed(
     shop.state(&id, "cancelled").await;
     shop.commit(&id).await;
     shop.entries_until(&id, 5).await;
-    assert_eq!(shop.state(&id, "cancelled").await["reason"], "payment_declined");
+    assert_eq!(shop.state(&id, "cancelled").await["reason"], "cancelled_by_shop");
     assert!(shop.notifications.heard::<OrderConfirmed>().is_empty());
 
     // After the sale it is the shop's own decision.

@@ -42,7 +42,7 @@ pub struct Verified {
 
 /// Ask for another verification mail
 ///
-/// Always answers the same, whether the address has an account or not. A mail is sent if it has one that is not verified yet, at most one a minute; its link
+/// Always answers the same, whether the address has an account or not. A mail is sent if it has one that is not verified yet, at most one a minute, and after ten of a day one an hour; its link
 /// replaces the older ones.
 #[utoipa::path(
     post, path = "/email-verifications", tag = "mailed links", request_body = MailTo,

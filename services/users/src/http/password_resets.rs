@@ -34,7 +34,7 @@ pub struct NewPassword {
 
 /// Ask for a new password
 ///
-/// Always answers the same, whether the address has an account or not. A mail is sent if it has one, at most one a minute; its link works for an hour
+/// Always answers the same, whether the address has an account or not. A mail is sent if it has one, at most one a minute, and after ten of a day one an hour; its link works for an hour
 /// and replaces the older ones.
 #[utoipa::path(
     post, path = "/password-resets", tag = "mailed links", request_body = MailTo,

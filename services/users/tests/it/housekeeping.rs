@@ -29,7 +29,7 @@ async fn what_has_ended_is_forgotten_and_what_lives_stays() {
             lives.id
         ),
         "update throttles set expires_at = now() - interval '1 second' where scope = 'client'".to_owned(),
-        "update mails set requested_at = now() - interval '61 seconds'".to_owned(),
+        "update mails set requested_at = now() - interval '25 hours'".to_owned(),
         "insert into signing_keys values ('gone', repeat('x', 48)::bytea, now(), now(), now() - interval '31 days')"
             .to_owned(),
     ] {

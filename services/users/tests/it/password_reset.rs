@@ -119,6 +119,30 @@ async fn asking_does_not_tell_whether_the_address_has_an_account_and_mails_once_
 }
 
 #[tokio::test]
+async fn who_got_ten_mails_within_a_day_gets_one_an_hour() {
+    let app = TestApp::start().await;
+    app.registered("ada@example.org").await;
+    let mails = async || {
+        app.post("/password-resets", json!({ "email": "ada@example.org" })).await.expect(202);
+        app.stage.events::<PasswordResetRequested>().await.len()
+    };
+    for count in 1..=10 {
+        assert_eq!(mails().await, count);
+        app.a_minute_later().await;
+    }
+    assert_eq!(mails().await, 10);
+    app.stage.execute("update mails set requested_at = requested_at - interval '1 hour'").await;
+    assert_eq!(mails().await, 11);
+    app.a_minute_later().await;
+    assert_eq!(mails().await, 11);
+    app.stage.execute("update mails set since = since - interval '1 day'").await;
+    assert_eq!((mails().await, mails().await), (12, 12));
+    app.a_minute_later().await;
+    assert_eq!(mails().await, 13);
+    app.close().await;
+}
+
+#[tokio::test]
 async fn a_reset_lets_the_owner_in_whom_somebody_has_locked_out_by_guessing() {
     let app = TestApp::start().await;
     let (_, link) = mailed(&app, "ada@example.org").await;
