@@ -29,6 +29,13 @@ impl Machine {
         machine
     }
 
+    /// How many processes have been running for the last minute, if that is so many that a measurement suffers.
+    #[must_use]
+    pub fn is_busy(&self) -> Option<f64> {
+        let load = self.facts.get("load before")?.split(' ').next()?.parse().ok()?;
+        (load > 0.7).then_some(load)
+    }
+
     /// Adds a fact, if there is anything to say.
     pub fn add(&mut self, of: &str, fact: impl Into<String>) {
         let fact = fact.into();

@@ -124,6 +124,20 @@ impl fmt::Display for Aim {
     }
 }
 
+impl Comparison {
+    /// The verdict in words, and whether every pair agrees with it.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        let every = !(self.ratio.low..=self.ratio.high).contains(&self.aim.ratio());
+        match (self.verdict, every) {
+            (Verdict::Reached, true) => "reached",
+            (Verdict::Reached, false) => "reached, but not by every pair",
+            (Verdict::Missed, true) => "MISSED",
+            (Verdict::Missed, false) => "MISSED, but not by every pair",
+        }
+    }
+}
+
 impl Side {
     /// One side by name.
     #[must_use]
@@ -217,6 +231,14 @@ mod tests {
         }
         let verdicts: Vec<_> = measurement.comparisons.iter().map(|comparison| comparison.verdict).collect();
         assert_eq!(verdicts, [Verdict::Reached, Verdict::Missed, Verdict::Reached, Verdict::Missed]);
+        let (ours, limit) = sides();
+        measurement.compare("rate", "1/s", ours, limit, Aim::AtLeast(0.7));
+        let outcomes: Vec<_> = measurement.comparisons.iter().map(Comparison::outcome).collect();
+        let some = "MISSED, but not by every pair";
+        assert_eq!(
+            outcomes,
+            ["reached, but not by every pair", some, "reached, but not by every pair", some, "reached"]
+        );
     }
 
     #[test]

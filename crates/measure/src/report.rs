@@ -77,10 +77,7 @@ pub fn report(report: &Report) -> String {
 
 fn row(page: &mut String, measurement: &Measurement, comparison: &Comparison) {
     let Comparison { what, unit, measured, limit, ratio, aim, verdict } = comparison;
-    let (class, word) = match verdict {
-        Verdict::Reached => ("good", "reached"),
-        Verdict::Missed => ("bad", "missed"),
-    };
+    let class = if *verdict == Verdict::Reached { "good" } else { "bad" };
     let scenario = escape(&measurement.scenario);
     let _ = write!(
         page,
@@ -94,6 +91,7 @@ fn row(page: &mut String, measurement: &Measurement, comparison: &Comparison) {
         ratio.high,
         ratio.all.len(),
         unit = escape(unit),
+        word = comparison.outcome().to_lowercase(),
     );
 }
 

@@ -43,7 +43,7 @@ pub async fn build(config: Config) -> anyhow::Result<Process> {
         let pool = pool.clone();
         async move {
             metrics::open(&order::open(&mut *pool.acquire().await?).await?);
-            Ok(())
+            Ok::<_, sqlx::Error>(())
         }
     });
 

@@ -54,7 +54,7 @@ fn with_provider(process: Process, config: Config, provider: impl Provider) -> a
         let pool = pool.clone();
         async move {
             metrics::waiting(&payment::waiting(&mut *pool.acquire().await?).await?);
-            Ok(())
+            Ok::<_, sqlx::Error>(())
         }
     });
 

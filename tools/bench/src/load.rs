@@ -2,6 +2,7 @@
 //! caller decides.
 
 use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,7 +22,8 @@ use crate::{ours::thing, scene::Scene};
 pub(crate) enum Business {
     /// One row.
     Row,
-    /// What `POST /orders` of the shop does: the key of the request, customer, products, order with two lines, history, answer.
+    /// What `POST /orders` of the shop does, statement by statement: the key of the request, customer, products, order with two lines and its
+    /// history, answer. The event comes with a deadline.
     Order,
 }
 
@@ -34,21 +36,27 @@ pub(crate) async fn transact(conn: &mut PgConnection, business: Business, key: &
 }
 
 async fn order(conn: &mut PgConnection, key: &str) -> Result<(), sqlx::Error> {
-    let (order, user, sku) = (Uuid::now_v7(), Uuid::from_u128(7), ["SKU-7", "SKU-8"]);
+    let (order, user, sku) = (Uuid::now_v7(), customer(key), ["SKU-7", "SKU-8"]);
     sqlx::query("select pg_try_advisory_xact_lock(hashtextextended($1, 0))").bind(key).execute(&mut *conn).await?;
     sqlx::query("select fingerprint, status, headers, body from answers where owner = $1 and key = $2")
-        .bind("bench")
+        .bind(user)
         .bind(key)
         .fetch_optional(&mut *conn)
         .await?;
-    sqlx::query("insert into customers (user_id, verified_at) values ($1, now()) on conflict (user_id) do nothing")
-        .bind(user)
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query("select verified_at is not null, deleted_at is not null from customers where user_id = $1 for share")
-        .bind(user)
-        .fetch_one(&mut *conn)
-        .await?;
+    sqlx::query(
+        "select verified_at is not null, deleted_at is not null,
+                (select count(*) from (
+                     select from orders
+                     where orders.user_id = customers.user_id and state in ('placed', 'reserved', 'paid') limit 50
+                 ) open),
+                (select extract(epoch from placed_at + interval '1 hour' - now())::float8 from orders
+                 where orders.user_id = customers.user_id
+                 order by placed_at desc, id desc offset 99 limit 1)
+         from customers where user_id = $1 for share",
+    )
+    .bind(user)
+    .fetch_one(&mut *conn)
+    .await?;
     sqlx::query("select sku, name, price, currency from products where sku = any($1)")
         .bind(&sku[..])
         .fetch_all(&mut *conn)
@@ -56,13 +64,15 @@ async fn order(conn: &mut PgConnection, key: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
         "with placed as (
              insert into orders (id, user_id, state, payment_method, total, currency, placed_at, updated_at, version)
-             select $1, $2, 'placed', 'pm_ok', 315, 'EUR', now, now, 0 from clock_timestamp() as now
-             returning placed_at
+             select $1, $2, 'placed', 'pm_ok', 315, 'EUR', now, now, 1 from clock_timestamp() as now
+             returning placed_at, version
          ), lines as (
              insert into order_lines (order_id, position, sku, name, quantity, price)
              select $1, position, sku, 'Product', 1, 107 from unnest($3::text[]) with ordinality as line (sku, position)
          )
-         select placed_at from placed",
+         insert into order_history (order_id, seq, at, event, state)
+         select $1, version, placed_at, 'order_placed', 'placed' from placed
+         returning at",
     )
     .bind(order)
     .bind(user)
@@ -70,20 +80,9 @@ async fn order(conn: &mut PgConnection, key: &str) -> Result<(), sqlx::Error> {
     .fetch_one(&mut *conn)
     .await?;
     sqlx::query(
-        "with moved as (
-             update orders set version = version + 1, updated_at = greatest(updated_at, clock_timestamp())
-             where id = $1 returning id, version, updated_at, state
-         )
-         insert into order_history (order_id, seq, at, event, state)
-         select id, version, updated_at, 'order_placed', state from moved",
-    )
-    .bind(order)
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query(
         "insert into answers (owner, key, fingerprint, status, headers, body) values ($1, $2, $3, 202, $4, $5)",
     )
-    .bind("bench")
+    .bind(user)
     .bind(key)
     .bind(&[7_u8; 32][..])
     .bind(serde_json::json!([["etag", "\"1\""]]))
@@ -91,6 +90,14 @@ async fn order(conn: &mut PgConnection, key: &str) -> Result<(), sqlx::Error> {
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// One of those that `scene.sql` makes: always the same of the same order.
+fn customer(key: &str) -> Uuid {
+    const CUSTOMERS: u64 = 4_096;
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    Uuid::from_u128((hasher.finish() % CUSTOMERS).into())
 }
 
 /// So many callers, each with one transaction after the other, for so long. How many were committed, and in how many seconds.

@@ -14,7 +14,7 @@ use std::{fs, io::Write as _, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use measure::{Measurement, Verdict};
+use measure::Measurement;
 
 use scenarios::SCENARIOS;
 
@@ -118,7 +118,7 @@ fn show(measurement: &Measurement) {
             one.limit.name,
             one.ratio,
             one.aim,
-            if one.verdict == Verdict::Reached { "reached" } else { "MISSED" }
+            one.outcome()
         ));
     }
     measurement.notes.iter().for_each(|note| say(&format!("  {note}")));

@@ -6,6 +6,7 @@ pub(crate) mod mail;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
+use chrono::{TimeDelta, Utc};
 use messaging::{
     Broker, BrokerOptions, Consumer, Handler, HandlerError, Outbox, OutboxTransaction, Relay, RelayOptions,
 };
@@ -166,11 +167,14 @@ async fn until_up(outbox: &Outbox, parts: usize) -> Result<()> {
     Ok(())
 }
 
-/// One transaction of the business, with one event about it.
+/// One transaction of the business, with one event about it. An order has a deadline, too, as in the shop.
 pub(crate) async fn commit(outbox: &Outbox, business: load::Business, key: &str) -> Result<()> {
     let mut tx = outbox.begin().await?;
     load::transact(&mut tx, business, key).await?;
     tx.publish(&Happened::new(key.to_owned(), 1))?;
+    if business == load::Business::Order {
+        tx.publish_at(&Happened::new(key.to_owned(), 2), Utc::now() + TimeDelta::hours(1))?;
+    }
     tx.commit().await?;
     Ok(())
 }

@@ -86,14 +86,29 @@ impl Reader {
 
     /// As many, and what comes beyond them.
     pub(crate) async fn take(mut self, count: usize) -> Result<Vec<Seen>> {
+        let mut seen = self.next(count).await?;
+        while let Some(one) = self.within(SURPLUS).await? {
+            seen.push(one);
+        }
+        Ok(seen)
+    }
+
+    /// The next ones, so many.
+    pub(crate) async fn next(&mut self, count: usize) -> Result<Vec<Seen>> {
         let mut seen = Vec::with_capacity(count);
-        loop {
-            let patience = if seen.len() < count { SILENCE } else { SURPLUS };
-            match timeout(patience, self.deliveries.next()).await {
-                Ok(Some(delivery)) => seen.push(read(&delivery?)?),
-                Ok(None) => anyhow::bail!("the queue is gone"),
-                Err(_) => return Ok(seen),
-            }
+        while seen.len() < count
+            && let Some(one) = self.within(SILENCE).await?
+        {
+            seen.push(one);
+        }
+        Ok(seen)
+    }
+
+    async fn within(&mut self, patience: Duration) -> Result<Option<Seen>> {
+        match timeout(patience, self.deliveries.next()).await {
+            Ok(Some(delivery)) => read(&delivery?).map(Some),
+            Ok(None) => anyhow::bail!("the queue is gone"),
+            Err(_) => Ok(None),
         }
     }
 }

@@ -10,6 +10,7 @@ create index on thing (id);
 
 -- An order as the shop's `orders` keeps it, and what its transaction looks at.
 create table customers (user_id uuid primary key, verified_at timestamptz, deleted_at timestamptz);
+insert into customers select lpad(to_hex(n), 32, '0')::uuid, now() from generate_series(0, 4095) as n;
 create table products (sku text primary key, name text not null, price bigint not null, currency text not null);
 insert into products select 'SKU-' || n, 'Product ' || n, 100 + n, 'EUR' from generate_series(1, 100) as n;
 create table orders (
@@ -27,6 +28,7 @@ create table orders (
 create index on orders (user_id, placed_at desc, id desc);
 create index on orders (placed_at desc, id desc);
 create index on orders (state, placed_at desc, id desc);
+create index on orders (user_id) where state in ('placed', 'reserved', 'paid');
 create table order_lines (
     order_id uuid not null references orders (id),
     position integer not null,
@@ -47,7 +49,7 @@ create table order_history (
     primary key (order_id, seq)
 );
 create table answers (
-    owner text not null,
+    owner uuid not null,
     key text not null,
     fingerprint bytea not null,
     status integer not null,

@@ -109,6 +109,12 @@ pub(crate) async fn run(args: BenchArgs) -> Result<bool> {
     }
     let folder = workspace::root()?.join("target/bench");
     let mut all = Report { command: command(&args), machine: Machine::look(), measurements: Vec::new() };
+    if let Some(load) = all.machine.is_busy() {
+        console::row(
+            "machine",
+            format_args!("is busy with something else (load {load}): the figures will be worth less"),
+        );
+    }
     let commit = programs::output(Command::new("git").args(["describe", "--always", "--dirty"])).await;
     all.machine.add("commit", commit.unwrap_or_default().trim());
     let elsewhere = |name: &&String| SCENARIOS.iter().all(|scenario| scenario.name != name.as_str());
@@ -141,8 +147,7 @@ fn show(measurements: &[Measurement]) {
     console::heading("Beside the limits");
     for measurement in measurements {
         for one in &measurement.comparisons {
-            let missed = if one.verdict == measure::Verdict::Missed { ": MISSED" } else { "" };
-            let text = format!("{}: {}, aim {}{missed}", one.what, one.ratio, one.aim);
+            let text = format!("{}: {}, aim {} {}", one.what, one.ratio, one.aim, one.outcome());
             console::row(&measurement.scenario, text);
         }
         for check in measurement.checks.iter().filter(|check| !check.holds()) {

@@ -140,6 +140,7 @@ async fn a_window_costs_the_relay_two_statements_however_many_events_are_in_it()
     let stage = stage().await;
     let relay = Relay::with_options(&stage.outbox, &stage.broker, relay_options());
     relay.run_once().await.unwrap();
+    let mut all = Vec::new();
     for events in [1, 200] {
         let mut tx = stage.outbox.begin().await.unwrap();
         for n in 0..events {
@@ -150,7 +151,9 @@ async fn a_window_costs_the_relay_two_statements_however_many_events_are_in_it()
         // Few of a lane, so that there is nothing left to read beside them.
         assert_eq!(relay.run_once().await.unwrap().published, events);
         assert_eq!(statements.with("messaging.outbox"), 2, "{events} events: {:#?}", statements.all());
+        all.push(statements.all().len());
     }
+    assert_eq!(all[0], all[1], "there are none of another kind for each event");
 }
 
 #[tokio::test]
@@ -174,6 +177,9 @@ async fn what_is_ready_together_is_taken_with_two_statements_and_those_of_the_ha
     // 64 at most; less while the first ones trickle in.
     assert!(admitted <= EVENTS / 8, "{admitted} transactions for {EVENTS} messages");
     assert!(announced <= admitted, "{announced} statements announce what {admitted} transactions decided");
+    // What is looked at now and then has nothing to do with how many messages there are.
+    let others = statements.all().len() - EVENTS - admitted - announced;
+    assert!(others < EVENTS / 8, "{others} other statements for {EVENTS} messages: {:#?}", statements.all());
     stage.expect_leftovers();
 }
 

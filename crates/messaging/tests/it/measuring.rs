@@ -76,7 +76,8 @@ async fn what_gets_nowhere_has_an_age() {
     let ages = async |what: &str, expected: [f64; 2]| {
         eventually(what, async || {
             stage.outbox.measure().await.unwrap();
-            let ages = ["messaging_scheduled_late_seconds", "messaging_parked_oldest_age_seconds"].map(|name| sum(name, &[]));
+            let ages =
+                ["messaging_scheduled_late_seconds", "messaging_parked_oldest_age_seconds"].map(|name| sum(name, &[]));
             ages.iter().zip(expected).all(|(age, expected)| (expected..expected + 300.0).contains(age))
         })
         .await;

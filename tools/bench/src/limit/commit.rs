@@ -1,4 +1,5 @@
-//! The least commit: the same statements in a transaction, and no event.
+//! The same transaction without an event, by whoever does without the outbox: from a pool, as with it. (To give a connection back to a pool of
+//! sqlx costs a round trip, here and there.)
 
 use anyhow::Result;
 use sqlx::{Acquire as _, PgPool};

@@ -10,7 +10,7 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use sqlx::{Acquire as _, PgPool};
+use sqlx::{Connection as _, PgConnection};
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinSet,
@@ -22,11 +22,15 @@ use crate::{limit::relay::QUEUE, load, ours::thing, queue, scene::Scene};
 
 /// As many in hand, and as many transactions at once, as a consumer of ours has.
 const PREFETCH: u16 = 512;
-const WORKERS: u32 = 4;
+const WORKERS: usize = 4;
 
 /// Takes what is in the queue; effects per second.
 pub(crate) async fn consume(scene: &Scene, count: usize) -> Result<f64> {
-    let pool = scene.plain_pool(WORKERS).await?;
+    // One for each: to give one back to a pool costs a round trip.
+    let mut connections = Vec::with_capacity(WORKERS);
+    for _ in 0..WORKERS {
+        connections.push(PgConnection::connect(&scene.stage.database.url).await?);
+    }
     let begin = Instant::now();
     let connection = queue::connect(&scene.stage.vhost.amqp_url).await?;
     let channel = connection.create_channel().await?;
@@ -44,12 +48,12 @@ pub(crate) async fn consume(scene: &Scene, count: usize) -> Result<f64> {
         }
         anyhow::Ok(())
     });
-    for _ in 0..WORKERS {
-        let (pool, receiver) = (pool.clone(), Arc::clone(&receiver));
+    for mut conn in connections {
+        let receiver = Arc::clone(&receiver);
         tasks.spawn(async move {
             loop {
                 let Some(delivery) = receiver.lock().await.recv().await else { return Ok(()) };
-                handle(&pool, &delivery).await?;
+                handle(&mut conn, &delivery).await?;
                 delivery.ack(BasicAckOptions::default()).await?;
             }
         });
@@ -63,9 +67,8 @@ pub(crate) async fn consume(scene: &Scene, count: usize) -> Result<f64> {
     Ok(rate)
 }
 
-async fn handle(pool: &PgPool, delivery: &Delivery) -> Result<()> {
+async fn handle(conn: &mut PgConnection, delivery: &Delivery) -> Result<()> {
     let message = queue::read(delivery)?;
-    let mut conn = pool.acquire().await?;
     let mut tx = conn.begin().await?;
     let fresh = sqlx::query("insert into bare_inbox (message_id) values ($1) on conflict do nothing")
         .bind(message.id.parse::<Uuid>()?)

@@ -46,6 +46,9 @@ pub(super) async fn measure(plan: &Plan) -> Result<Measurement> {
                 if with_event {
                     let pending = scene.count("select count(distinct key) from messaging.outbox where seq = 1").await?;
                     checks::equal(&mut commit, "each commit has its event", name, committed_rows, pending);
+                    let deadlines = scene.count("select count(*) from messaging.scheduled").await?;
+                    let expected = if business == Business::Order { committed_rows } else { 0 };
+                    checks::equal(&mut commit, "each order has its deadline", name, expected, deadlines);
                 }
                 anyhow::Ok(committed as f64 / seconds)
             };

@@ -2,7 +2,7 @@
 //!
 //! Small and large are two databases and virtual hosts on the same engines, measured in turn.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context as _, Result};
 use measure::{Aim, Measurement, Side, in_turn};
@@ -13,7 +13,9 @@ use uuid::Uuid;
 use crate::{
     Plan, checks, limit,
     load::{self, Business},
-    ours, queue, say,
+    ours,
+    queue::{self, Reader, Seen},
+    say,
     scene::{self, SERVICE, Scene},
 };
 
@@ -119,8 +121,15 @@ async fn spend(
             let before =
                 if before == 0 { Vec::new() } else { vec![format!("{side}: {before} events were pending before")] };
             growth.check("nothing else is pending", 1, before);
-            growth.check("everything is published", events.len() as u64, Vec::new());
-            if growing.what != "messages in the queue" {
+            if growing.what == "messages in the queue" {
+                // What was there before lies in front: the queue is filled again as it was.
+                let seen =
+                    queue::empty(&scene.stage.vhost.amqp_url, SERVICE, usize::try_from(size)? + events.len()).await?;
+                let seen = seen.get(usize::try_from(size)?..).unwrap_or_default();
+                checks::came_once(growth, &side, &events, seen);
+                checks::came_in_order(growth, &side, seen);
+                fill_queue(scene, size).await?;
+            } else {
                 let seen = queue::empty(&scene.stage.vhost.amqp_url, SERVICE, events.len()).await?;
                 checks::came_once(growth, &side, &events, &seen);
                 checks::came_in_order(growth, &side, &seen);
@@ -161,64 +170,67 @@ async fn commit(scene: &Scene, plan: &Plan, growth: &mut Measurement, side: &str
     Ok(1e6 * seconds / committed as f64)
 }
 
-/// Some of what is pending, once it flows: how many microseconds each took. The rest is left, and what is gone is replaced.
+/// Some of what is pending, once it flows, as it comes out of the queue: how many microseconds each took. The rest is left, and what is gone is
+/// replaced.
 async fn relay_some(scene: &Scene, growth: &mut Measurement, side: &str, some: usize) -> Result<f64> {
+    const FLOWS: usize = 1_000;
     let pending = scene.count("select count(*) from messaging.outbox").await?;
     if pending < i64::try_from(2 * some)? {
         return relay_often(scene, growth, side, pending, some).await;
     }
-    let journal = "select count(*) from messaging.journal";
-    let journaled = scene.count(journal).await?;
+    let mut reader = Reader::open(&scene.stage.vhost.amqp_url, SERVICE).await?;
     let relays = ours::relays(scene, 1).await?;
-    scene.until_more(journaled).await?;
-    let (begin, first) = (Instant::now(), scene.count(journal).await?);
-    scene.until_more(first + i64::try_from(some)?).await?;
-    let seconds = begin.elapsed().as_secs_f64();
-    let published = scene.count(journal).await? - first;
+    let mut seen = reader.next(FLOWS).await?;
+    let begin = last(&seen)?;
+    seen.extend(reader.next(some).await?);
+    let seconds = (last(&seen)? - begin).as_secs_f64();
     relays.stop().await?;
     let left = scene.count("select count(*) from messaging.outbox").await?;
-    let gone = scene.count(journal).await? - journaled;
-    checks::equal(growth, "what is not pending any more is published", side, pending, left + gone);
-    queue::empty(&scene.stage.vhost.amqp_url, SERVICE, usize::try_from(gone)?).await?;
+    let gone = pending - left;
+    seen.extend(reader.take(usize::try_from(gone)?.saturating_sub(seen.len())).await?);
+    all_came(growth, side, gone, &seen)?;
     top_up(scene, gone).await?;
-    Ok(1e6 * seconds / published as f64)
+    Ok(1e6 * seconds / some as f64)
 }
 
 /// As few as are pending, again and again until there were as many.
 async fn relay_often(scene: &Scene, growth: &mut Measurement, side: &str, few: i64, some: usize) -> Result<f64> {
+    let mut reader = Reader::open(&scene.stage.vhost.amqp_url, SERVICE).await?;
     let relays = ours::relays(scene, 1).await?;
-    scene.until("what was pending is published", ours::DRAINED).await?;
-    let few = usize::try_from(few)?;
+    let count = usize::try_from(few)?;
+    let mut seen = reader.next(count).await?;
     let (mut seconds, mut published) = (0.0, 0);
     while published < some {
-        let rate = ours::drain(scene, &scene::events(few, 10_000)).await?;
-        seconds += few as f64 / rate;
-        published += few;
+        let begin = scene.pend(&scene::events(count, 10_000)).await?;
+        seen.extend(reader.next(count).await?);
+        seconds += (last(&seen)? - begin).as_secs_f64();
+        published += count;
     }
+    scene.until("everything is settled", ours::DRAINED).await?;
     relays.stop().await?;
-    let seen = queue::empty(&scene.stage.vhost.amqp_url, SERVICE, published + few).await?;
-    checks::equal(
-        growth,
-        "what is not pending any more is published",
-        side,
-        i64::try_from(published + few)?,
-        i64::try_from(seen.len())?,
-    );
-    top_up(scene, i64::try_from(few)?).await?;
+    seen.extend(reader.take(0).await?);
+    all_came(growth, side, i64::try_from(published)? + few, &seen)?;
+    top_up(scene, few).await?;
     Ok(1e6 * seconds / published as f64)
+}
+
+fn last(seen: &[Seen]) -> Result<Instant> {
+    Ok(seen.last().context("messages come")?.at)
+}
+
+/// What is not pending any more came out of the queue, once each.
+fn all_came(growth: &mut Measurement, side: &str, gone: i64, seen: &[Seen]) -> Result<()> {
+    let ids: HashSet<&str> = seen.iter().map(|one| one.id.as_str()).collect();
+    checks::equal(growth, "what is not pending any more came", side, gone, i64::try_from(ids.len())?);
+    checks::equal(growth, "nothing comes twice", side, i64::try_from(ids.len())?, i64::try_from(seen.len())?);
+    Ok(())
 }
 
 async fn seed(scene: &Scene, what: &str, size: i64) -> Result<()> {
     scene.clear().await?;
     match what {
         "pending events" => top_up(scene, size).await,
-        "messages in the queue" => {
-            if size > 0 {
-                limit::relay::publish_alone(scene, limit::relay::SAME, &scene::events(usize::try_from(size)?, 2_000))
-                    .await?;
-            }
-            Ok(())
-        }
+        "messages in the queue" => fill_queue(scene, size).await,
         "keys" => {
             sqlx::query(
                 "with heads as (insert into messaging.stream_head (key, seq) select 'key-' || n, 1000 from generate_series(0, $1 - 1) as n)
@@ -232,6 +244,14 @@ async fn seed(scene: &Scene, what: &str, size: i64) -> Result<()> {
         }
         _ => history(scene, size).await,
     }
+}
+
+/// As many messages in the queue more.
+async fn fill_queue(scene: &Scene, size: i64) -> Result<()> {
+    if size > 0 {
+        limit::relay::publish_alone(scene, limit::relay::SAME, &scene::events(usize::try_from(size)?, 2_000)).await?;
+    }
+    Ok(())
 }
 
 /// As many pending events more.

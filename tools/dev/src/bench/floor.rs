@@ -84,6 +84,14 @@ pub(crate) fn skus() -> impl Iterator<Item = String> {
     (1..=PRODUCTS).map(|number| format!("BENCH-{number:02}"))
 }
 
+/// The ids of those who order, as a database knows them.
+pub(crate) async fn customers(stack: &Stack, database: &str) -> Result<Vec<String>> {
+    let query = "select user_id from customers where user_id in (select user_id from orders) order by 1;";
+    let postgres = &stack.engines.postgres;
+    let ids = postgres.run(&postgres.name(database), query).await?;
+    Ok(ids.split_whitespace().map(str::to_owned).collect())
+}
+
 /// One of the customers.
 pub(crate) fn account(number: usize) -> Account {
     Account { email: format!("bench-{number}@example.test"), password: "a long and unlikely pass phrase".to_owned() }
@@ -102,11 +110,62 @@ pub(crate) async fn confirmed_since(stack: &Stack, before: f64, orders: usize) -
     .await
 }
 
+/// What every order that is confirmed leaves once: in whose database, what, and how many there are.
+const LEFT: [(&str, &str, &str); 6] = [
+    ("orders", "confirmed orders", "select count(*) from orders where state = 'confirmed';"),
+    (
+        "orders",
+        "orders with four entries of history",
+        "select count(*) from (select from order_history group by order_id having count(*) = 4 and max(seq) = 4) as whole;",
+    ),
+    ("inventory", "committed reservations", "select count(*) from reservations where state = 'committed';"),
+    ("inventory", "pieces sold", "select sum(sold)::bigint from products;"),
+    ("payments", "authorized payments", "select count(*) from payments where state = 'authorized';"),
+    (
+        "notifications",
+        "letters of confirmation",
+        "select count(*) from notifications where state = 'sent' and template = 'order_confirmed';",
+    ),
+];
+
+/// How many there are of what every order leaves.
+pub(crate) struct Left(Vec<i64>);
+
+impl Left {
+    /// Counts them, in the databases that these services' names stand for.
+    pub(crate) async fn count(stack: &Stack, database: impl Fn(&str) -> String) -> Result<Self> {
+        let postgres = &stack.engines.postgres;
+        let mut counts = Vec::with_capacity(LEFT.len());
+        for (service, what, query) in LEFT {
+            let count = postgres.run(&postgres.name(&database(service)), query).await?;
+            counts.push(count.trim().parse().with_context(|| format!("{what} are counted, not {count:?}"))?);
+        }
+        Ok(Self(counts))
+    }
+
+    /// What is wrong if so many orders were confirmed since then, and nothing else happened.
+    pub(crate) fn wrong(&self, since: &Self, orders: usize) -> Vec<String> {
+        let more = self.0.iter().zip(&since.0).map(|(after, before)| after - before);
+        let wrong = LEFT.iter().zip(more).filter(|(_, more)| usize::try_from(*more) != Ok(orders));
+        wrong.map(|((_, what, _), more)| format!("{more} {what} for {orders} orders")).collect()
+    }
+}
+
 /// Waits until no order of the shop is under way.
 pub(crate) async fn at_rest(stack: &Stack) -> Result<()> {
     let open = "select count(*) from orders where state not in ('confirmed', 'cancelled');";
     eventually("the end of all orders", PATIENCE, async || {
         Ok((stack.run_sql("orders", open).await?.trim() == "0").then_some(()))
+    })
+    .await
+}
+
+/// Waits until nothing is under way, mails included.
+pub(crate) async fn all_at_rest(stack: &Stack) -> Result<()> {
+    at_rest(stack).await?;
+    let pending = "select count(*) from notifications where state = 'pending';";
+    eventually("the last mail", PATIENCE, async || {
+        Ok((stack.run_sql("notifications", pending).await?.trim() == "0").then_some(()))
     })
     .await
 }
@@ -125,6 +184,13 @@ pub(crate) fn sum(text: &str, name: &str, label: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_that_left_too_little_or_too_much_is_found() {
+        let (before, after) = (Left(vec![5; 6]), Left(vec![7, 7, 7, 8, 7, 6]));
+        assert_eq!(after.wrong(&before, 2), ["3 pieces sold for 2 orders", "1 letters of confirmation for 2 orders"]);
+        assert!(Left(vec![7; 6]).wrong(&before, 2).is_empty());
+    }
 
     #[test]
     fn samples_are_added_up_by_name_and_label() {

@@ -136,12 +136,12 @@ impl Measuring {
         let step = Step::start("statements", "pgbench runs");
         let postgres = &self.stack.engines.postgres;
         let database = postgres.name(COPY);
-        let customer =
-            postgres.run(&database, "select user_id from customers where verified_at is not null limit 1;").await?;
+        let customers = floor::customers(&self.stack, COPY).await?;
         // Nobody sends what is in it.
         postgres.run(&database, "truncate messaging.outbox; checkpoint;").await?;
         let variables = [
-            ("customer", customer.trim().to_owned()),
+            ("customers", format!("{{{}}}", customers.join(","))),
+            ("count", customers.len().to_string()),
             ("sku", floor::skus().next().context("there are products")?),
             ("first", (self.runs * NUMBERS).to_string()),
             ("n", "0".to_owned()),

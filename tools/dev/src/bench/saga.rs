@@ -14,8 +14,7 @@ use crate::{
     binaries,
     console::{self, Step},
     programs,
-    services::{NOTIFICATIONS, SERVICES},
-    shop::eventually,
+    services::SERVICES,
     stack::Stack,
     test::environment,
 };
@@ -33,7 +32,7 @@ const PACE: f64 = 0.7;
 /// Enough that none is waited for at that pace.
 const PACE_CONNECTIONS: usize = 64;
 const SHARES: [(f64, &str); 4] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9")];
-const PATIENCE: Duration = Duration::from_secs(600);
+const EACH_ONCE: &str = "each order leaves everywhere what a confirmed one leaves, once";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Which {
@@ -45,7 +44,6 @@ enum Which {
 #[derive(Deserialize)]
 struct Sold {
     per_second: f64,
-    wrong: Vec<String>,
 }
 
 pub(super) async fn measure(args: &BenchArgs) -> Result<Measurement> {
@@ -73,10 +71,10 @@ impl Measuring {
     async fn all(&mut self, rounds: usize) -> Result<Measurement> {
         let mut saga =
             Measurement::new("saga", "orders to their confirmation, beside the same statements and messages alone");
-        let customer = self.prepare().await?;
+        let customers = self.prepare().await?;
         let rates = in_turn(&[Which::Shop, Which::Least], rounds, async |which| match which {
             Which::Shop => self.shop(&mut saga).await,
-            Which::Least => self.least(&customer, &mut saga).await,
+            Which::Least => self.least(&customers, &mut saga).await,
         })
         .await?;
         let (shop, least) = (Side::new("shop", &rates[0]), Side::new("least shop", &rates[1]));
@@ -93,11 +91,11 @@ impl Measuring {
         Ok(saga)
     }
 
-    /// A shop that has sold something, and copies of its databases. The id of a customer.
-    async fn prepare(&mut self) -> Result<String> {
+    /// A shop that has sold something, and copies of its databases. The ids of its customers.
+    async fn prepare(&mut self) -> Result<Vec<String>> {
         let target = floor::target(&mut self.stack, true).await?;
         load::as_fast_as_possible(&target, WARM_UP_ORDERS, AT_ONCE).await?;
-        self.rest().await?;
+        floor::all_at_rest(&self.stack).await?;
         // PostgreSQL copies a database only while nobody is connected to it.
         for service in SERVICES {
             self.stack.stop_service(service.name).await?;
@@ -110,35 +108,39 @@ impl Measuring {
         self.stack.start_services().await?;
         let target = floor::target(&mut self.stack, false).await?;
         load::as_fast_as_possible(&target, WARM_UP_ORDERS, AT_ONCE).await?;
-        self.rest().await?;
-        let customer = "select user_id from customers where verified_at is not null limit 1;";
-        Ok(self.stack.run_sql("orders", customer).await?.trim().to_owned())
+        floor::all_at_rest(&self.stack).await?;
+        floor::customers(&self.stack, "orders").await
     }
 
     /// Orders per second, from the first request to the last confirmation.
     async fn shop(&mut self, saga: &mut Measurement) -> Result<f64> {
         let target = floor::target(&mut self.stack, false).await?;
         let step = Step::start("shop", "orders");
-        let (begin, before) = (Instant::now(), floor::confirmed(&self.stack).await?);
+        let before = self.left().await?;
+        let (begin, confirmed) = (Instant::now(), floor::confirmed(&self.stack).await?);
         load::as_fast_as_possible(&target, self.orders, AT_ONCE).await?;
-        floor::confirmed_since(&self.stack, before, self.orders).await?;
+        floor::confirmed_since(&self.stack, confirmed, self.orders).await?;
         let rate = self.orders as f64 / begin.elapsed().as_secs_f64();
-        saga.check("every order is confirmed", self.orders as u64, Vec::new());
-        self.rest().await?;
+        floor::all_at_rest(&self.stack).await?;
+        saga.check(EACH_ONCE, self.orders as u64, self.left().await?.wrong(&before, self.orders));
         step.done(format_args!("{rate:.0} orders/s confirmed"));
         Ok(rate)
     }
 
-    async fn least(&mut self, customer: &str, saga: &mut Measurement) -> Result<f64> {
+    async fn least(&mut self, customers: &[String], saga: &mut Measurement) -> Result<f64> {
         let step = Step::start("least shop", "orders");
         let engines = &self.stack.engines;
         let mut command = Command::new(&self.program);
         command.args(["bare-shop", "--orders", &self.orders.to_string(), "--at-once", &CONNECTIONS.to_string()]);
-        command.args(["--customer", customer]).args(floor::skus().map(|sku| format!("--sku={sku}")));
+        command.args(["--warm-up", &WARM_UP_ORDERS.to_string()]);
+        command.args(customers.iter().map(|customer| format!("--customer={customer}")));
+        command.args(floor::skus().map(|sku| format!("--sku={sku}")));
         command.args(COPIED.map(|service| format!("--database={service}={}", engines.postgres.name(&copy(service)))));
+        let before = floor::Left::count(&self.stack, copy).await?;
         let printed = programs::output(environment(&mut command, engines)).await?;
         let sold: Sold = serde_json::from_str(&printed).with_context(|| format!("the least shop says {printed:?}"))?;
-        saga.check("the least shop leaves what the services leave", self.orders as u64, sold.wrong);
+        let (after, all) = (floor::Left::count(&self.stack, copy).await?, WARM_UP_ORDERS + self.orders);
+        saga.check(EACH_ONCE, all as u64, after.wrong(&before, all));
         step.done(format_args!("{:.0} orders/s confirmed", sold.per_second));
         Ok(sold.per_second)
     }
@@ -146,10 +148,10 @@ impl Measuring {
     async fn at_a_pace(&mut self, pace: f64, saga: &mut Measurement) -> Result<()> {
         let target = floor::target(&mut self.stack, false).await?;
         let step = Step::start("pace", "orders");
-        let before = floor::confirmed(&self.stack).await?;
+        let before = self.left().await?;
         let times = load::at_a_pace(&target, pace, self.pace, PACE_CONNECTIONS).await?;
-        floor::confirmed_since(&self.stack, before, times.len()).await?;
-        saga.check("every order is confirmed", times.len() as u64, Vec::new());
+        floor::all_at_rest(&self.stack).await?;
+        saga.check(EACH_ONCE, times.len() as u64, self.left().await?.wrong(&before, times.len()));
         let at = |share| anyhow::Ok(quantile(&times, share).context("orders were placed")? * 1e3);
         let spread = SHARES
             .iter()
@@ -161,14 +163,9 @@ impl Measuring {
         Ok(())
     }
 
-    /// Waits until nothing is under way, mails included.
-    async fn rest(&self) -> Result<()> {
-        floor::at_rest(&self.stack).await?;
-        let pending = "select count(*) from notifications where state = 'pending';";
-        eventually("the last mail", PATIENCE, async || {
-            Ok((self.stack.run_sql(NOTIFICATIONS.name, pending).await?.trim() == "0").then_some(()))
-        })
-        .await
+    /// What the shop's orders have left.
+    async fn left(&self) -> Result<floor::Left> {
+        floor::Left::count(&self.stack, str::to_owned).await
     }
 }
 

@@ -144,7 +144,7 @@ async fn place(pool: PgPool, publisher: PgOutboxPublisher, events: usize) -> Fal
 #[tokio::main]
 async fn main() -> Fallible<()> {
     let events: usize = env::var("EVENTS")?.parse()?;
-    let pool = PgPoolOptions::new().max_connections(48).connect(&env::var("DATABASE_URL")?).await?;
+    let pool = PgPoolOptions::new().max_connections(48).test_before_acquire(false).connect(&env::var("DATABASE_URL")?).await?;
     ensure_schema(&pool, TABLE).await?;
     sqlx::query("create table inbox (id text primary key)").execute(&pool).await?;
     let mut parts = JoinSet::new();

@@ -2,16 +2,24 @@
 -- `services/*/src`, transaction by transaction in the order in which it goes. `-- @` begins one, and names its database; several of one database
 -- in a row are done by the same worker, and between two databases goes a message. A lone statement is no transaction.
 --
--- :order and :sku are parameters; :customer stands for a literal, since it does not change.
+-- :order, :sku and :customer are parameters.
 
 -- @ orders
-select pg_try_advisory_xact_lock(hashtextextended('idempotency :customer ' || :order::uuid::text, 0));
-select fingerprint, status, headers, body from idempotency.answers where owner = ':customer' and key = :order::uuid::text;
-select verified_at is not null, deleted_at is not null from customers where user_id = ':customer' for share;
+select pg_try_advisory_xact_lock(hashtextextended('idempotency ' || :customer::uuid::text || :order::uuid::text, 0));
+select fingerprint, status, headers, body from idempotency.answers where owner = :customer::uuid and key = :order::uuid::text;
+select verified_at is not null, deleted_at is not null,
+       (select count(*) from (
+            select from orders
+            where orders.user_id = customers.user_id and state in ('placed', 'reserved', 'paid') limit 0
+        ) open),
+       (select extract(epoch from placed_at + interval '1 hour' - now())::float8 from orders
+        where orders.user_id = customers.user_id
+        order by placed_at desc, id desc offset 0 limit 1)
+from customers where user_id = :customer::uuid for share;
 select sku, name, price, currency from products where sku = any(array[:sku::text]);
 with placed as (
     insert into orders (id, user_id, state, payment_method, total, currency, placed_at, updated_at, version)
-    select :order::uuid, ':customer', 'placed', 'pm_ok', 1000, 'EUR', now, now, 1 from clock_timestamp() as now
+    select :order::uuid, :customer::uuid, 'placed', 'pm_ok', 1000, 'EUR', now, now, 1 from clock_timestamp() as now
     returning placed_at, version
 ), lines as (
     insert into order_lines (order_id, position, sku, name, quantity, price)
@@ -23,7 +31,7 @@ insert into order_history (order_id, seq, at, event, state, trace_id)
 select :order::uuid, version, placed_at, 'order_placed', 'placed', '4bf92f3577b34da6a3ce929d0e0e4736' from placed
 returning at;
 insert into idempotency.answers (owner, key, fingerprint, status, headers, body)
-values (':customer', :order::uuid::text, sha256('a request'), 202,
+values (:customer::uuid, :order::uuid::text, sha256('a request'), 202,
         '[["location", "/orders/01a20fd0-1213-77d4-93e7-37032ff9a7d4"], ["etag", "\"1\""]]', repeat('x', 400)::bytea);
 insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
 select * from unnest(array[overlay(:order::uuid::text placing '1' from 36)::uuid], array[now() + interval '1 hour'], array['orders.v1.OrderDeadlineReached'],
@@ -42,7 +50,7 @@ from unnest(array[:sku::text], array[1::bigint]) with ordinality as line (sku, q
 release savepoint lines;
 with held as (
     insert into reservations (order_id, user_id, state, expires_at, trace_id)
-    values (:order::uuid, ':customer', 'held', clock_timestamp() + make_interval(secs => 7200), '4bf92f3577b34da6a3ce929d0e0e4736')
+    values (:order::uuid, :customer::uuid, 'held', clock_timestamp() + make_interval(secs => 7200), '4bf92f3577b34da6a3ce929d0e0e4736')
     returning expires_at
 ), lines as (
     insert into reservation_lines (order_id, sku, quantity)
@@ -76,7 +84,7 @@ select * from unnest(array[overlay(:order::uuid::text placing '2' from 36)::uuid
 select pg_advisory_xact_lock(hashtextextended(:order::uuid::text, 0));
 select from cancelled_orders where order_id = :order::uuid;
 insert into payments (id, order_id, user_id, minor_units, currency, payment_method, trace_id)
-values (:order::uuid, :order::uuid, ':customer', 1000, 'EUR', 'pm_ok', '4bf92f3577b34da6a3ce929d0e0e4736')
+values (:order::uuid, :order::uuid, :customer::uuid, 1000, 'EUR', 'pm_ok', '4bf92f3577b34da6a3ce929d0e0e4736')
 on conflict (order_id) do nothing;
 insert into messaging.job (task, id, context)
 select task, id, context from unnest(array['charge_payment'], array[:order::uuid], array['{}'::jsonb]) as input (task, id, context)
@@ -161,10 +169,10 @@ select id, version, updated_at, 'stock_committed', state, null, '4bf92f3577b34da
 returning seq, at;
 
 -- @ notifications
-select from recipients where user_id = ':customer';
+select from recipients where user_id = :customer::uuid;
 insert into notifications
     (id, user_id, template, content, details, waits_for_address, expires_at, occurred_at, message_id, trace_id, created_at)
-values (:order::uuid, ':customer', 'order_confirmed', null, '{"lines": [{"name": "A product", "quantity": 1}], "total": "10.00 EUR"}', false,
+values (:order::uuid, :customer::uuid, 'order_confirmed', null, '{"lines": [{"name": "A product", "quantity": 1}], "total": "10.00 EUR"}', false,
         now() + interval '7 days', now(), '<' || :order::uuid::text || '@shop.test>', '4bf92f3577b34da6a3ce929d0e0e4736', clock_timestamp())
 on conflict (id) do nothing;
 insert into messaging.job (task, id, context)
@@ -184,7 +192,7 @@ select id, user_id, template, state, failure, content, details, waits_for_addres
 from notifications where id = :order::uuid;
 
 -- @ notifications
-select email, coalesce(name, ''), verified_at is not null from recipients where user_id = ':customer';
+select email, coalesce(name, ''), verified_at is not null from recipients where user_id = :customer::uuid;
 
 -- @ notifications
 delete from messaging.job where task = 'send_email' and id = :order::uuid and lease = :order::uuid;

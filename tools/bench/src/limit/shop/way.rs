@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 const STATEMENTS: &str = include_str!("statements.sql");
 /// Begins a transaction.
@@ -26,10 +26,12 @@ pub(super) struct Statement {
 pub(super) enum Parameter {
     Order,
     Sku,
+    Customer,
 }
 
 impl Parameter {
-    const ALL: [(&'static str, Self); 2] = [(":order", Self::Order), (":sku", Self::Sku)];
+    const ALL: [(&'static str, Self); 3] =
+        [(":order", Self::Order), (":sku", Self::Sku), (":customer", Self::Customer)];
 }
 
 impl Statement {
@@ -45,14 +47,12 @@ impl Statement {
     }
 }
 
-/// All of it, for this customer.
-pub(super) fn way(customer: &str) -> Result<Vec<Hop>> {
-    ensure!(customer.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "a customer whose id can stand in quotes");
+/// All of it.
+pub(super) fn way() -> Result<Vec<Hop>> {
     let mut hops: Vec<Hop> = Vec::new();
     for part in STATEMENTS.split(BEGIN).skip(1) {
         let (database, text) = part.split_once('\n').context("a database and statements")?;
-        let statement = |text: &str| Statement::new(&text.replace(":customer", customer));
-        let statements = text.split(";\n").filter(|text| !text.trim().is_empty()).map(statement).collect();
+        let statements = text.split(";\n").filter(|text| !text.trim().is_empty()).map(Statement::new).collect();
         match hops.last_mut().filter(|last| last.database == database) {
             Some(last) => last.transactions.push(statements),
             None => hops.push(Hop { database, transactions: vec![statements] }),
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn an_order_goes_through_the_services_and_ends_with_a_mail() {
-        let way = way("01a20fd0-1213-77d4-93e7-37032ff9a7d4").unwrap();
+        let way = way().unwrap();
         let databases: Vec<_> = way.iter().map(|hop| hop.database).collect();
         assert_eq!(
             databases,
@@ -78,11 +78,6 @@ mod tests {
             statements().all(|one| [":customer", ":order", ":sku", "-- "].iter().all(|left| !one.text.contains(left)))
         );
         assert!(statements().all(|one| !one.text.contains(";\n")));
-    }
-
-    #[test]
-    fn what_cannot_stand_in_quotes_is_refused() {
-        assert!(way("'; drop table orders").is_err());
     }
 
     #[test]

@@ -1,17 +1,26 @@
 -- What `POST /orders` says to its database, statement by statement, as a script of pgbench: `services/orders/src/http/placing.rs` and what it
 -- calls there, in `crates/idempotency` and in `crates/messaging`. An order has one line, as those that are placed beside it.
 --
--- :customer and :sku are there already; :first is beyond all numbers of earlier runs, and each client counts on from it.
+-- :customers and :sku are there already, and each client is one of the customers; :first is beyond all numbers of earlier runs, and each client counts on from it.
 \set n :n + 1
 \set order (:first + :n) * 64 + :client_id
+\set who :client_id % :count + 1
 begin;
-select pg_try_advisory_xact_lock(hashtextextended('idempotency ' || :customer::text || :order::bigint, 0));
-select fingerprint, status, headers, body from idempotency.answers where owner = :customer::uuid and key = (:order::bigint)::text;
-select verified_at is not null, deleted_at is not null from customers where user_id = :customer::uuid for share;
+select pg_try_advisory_xact_lock(hashtextextended('idempotency ' || (:customers::uuid[])[:who::int]::text || :order::bigint, 0));
+select fingerprint, status, headers, body from idempotency.answers where owner = (:customers::uuid[])[:who::int] and key = (:order::bigint)::text;
+select verified_at is not null, deleted_at is not null,
+       (select count(*) from (
+            select from orders
+            where orders.user_id = customers.user_id and state in ('placed', 'reserved', 'paid') limit 0
+        ) open),
+       (select extract(epoch from placed_at + interval '1 hour' - now())::float8 from orders
+        where orders.user_id = customers.user_id
+        order by placed_at desc, id desc offset 0 limit 1)
+from customers where user_id = (:customers::uuid[])[:who::int] for share;
 select sku, name, price, currency from products where sku = any(array[:sku::text]);
 with placed as (
     insert into orders (id, user_id, state, payment_method, total, currency, placed_at, updated_at, version)
-    select lpad(to_hex(:order::bigint), 32, '0')::uuid, :customer::uuid, 'placed', 'pm_ok', 1000, 'EUR', now, now, 1
+    select lpad(to_hex(:order::bigint), 32, '0')::uuid, (:customers::uuid[])[:who::int], 'placed', 'pm_ok', 1000, 'EUR', now, now, 1
     from clock_timestamp() as now
     returning placed_at, version
 ), lines as (
@@ -25,7 +34,7 @@ select lpad(to_hex(:order::bigint), 32, '0')::uuid, version, placed_at, 'order_p
 from placed
 returning at;
 insert into idempotency.answers (owner, key, fingerprint, status, headers, body)
-values (:customer::uuid, (:order::bigint)::text, sha256('a request'), 202,
+values ((:customers::uuid[])[:who::int], (:order::bigint)::text, sha256('a request'), 202,
         '[["location", "/orders/01a20fd0-1213-77d4-93e7-37032ff9a7d4"], ["etag", "\"1\""]]', repeat('x', 400)::bytea);
 with head as (
     insert into messaging.stream_head as head (key, seq) values (lpad(to_hex(:order::bigint), 32, '0')::uuid::text, 1)
