@@ -320,7 +320,7 @@ fn allow(request: Option<&HttpRequest>, headers: &HeaderMap) -> HeaderValue {
         return HeaderValue::try_from(with_head).unwrap_or_else(|_| HeaderValue::from_static(""));
     }
     let documented = request.and_then(|request| {
-        let pattern = request.resource_map().match_pattern(request.path())?;
+        let pattern = request.resource_map().match_pattern(request.match_info().as_str())?;
         Shared::of(request)?.allowed_methods.get(&pattern)
     });
     let methods = documented.map_or("", String::as_str);

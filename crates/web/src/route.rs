@@ -28,9 +28,10 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// The pattern is looked up before routing, so that the span has its name, and is sampled, with it.
+    /// The pattern is looked up before routing, so that the span has its name, and is sampled, with it. Looked up is what is routed: the path
+    /// after decoding, or `/%6Frders` would be let in where `/orders` is not.
     pub(crate) fn of(request: &ServiceRequest) -> Self {
-        let pattern = request.resource_map().match_pattern(request.path());
+        let pattern = request.resource_map().match_pattern(request.match_info().as_str());
         let user_agent = request.headers().get(header::USER_AGENT);
         Self {
             method: bounded_method(request.method()),

@@ -199,7 +199,7 @@ fn operations(config: &mut ServiceConfig) {
 
 /// Paths of which no route has the method end here too; the difference is whether the path is known.
 async fn no_route(request: HttpRequest) -> HttpResponse {
-    if request.resource_map().has_resource(request.path()) {
+    if request.resource_map().has_resource(request.match_info().as_str()) {
         HttpResponse::MethodNotAllowed().finish()
     } else {
         HttpResponse::NotFound().finish()

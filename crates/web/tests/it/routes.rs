@@ -17,6 +17,7 @@ async fn a_wrong_method_is_a_problem_that_names_the_right_ones() {
         ("/things", "POST"),
         ("/things/7", "GET, HEAD, DELETE"),
         ("/macro", "PUT"),
+        ("/%6Dacro", "PUT"),
         ("/livez", "GET, HEAD"),
         ("/docs/", "GET, HEAD"),
     ];
