@@ -11,7 +11,7 @@ use std::{
 
 use actix_web::{
     Error, HttpRequest, HttpResponse, ResponseError as _,
-    body::{BodySize, BoxBody, MessageBody},
+    body::{BodySize, BoxBody, MessageBody, None as NoBody},
     dev::{ServiceRequest, ServiceResponse},
     error::{InternalError, PayloadError},
     http::{
@@ -172,7 +172,12 @@ impl Exchange {
         if let Some(value) = telemetry::traceparent().and_then(|value| HeaderValue::try_from(value).ok()) {
             headers.insert(HeaderName::from_static("traceparent"), value);
         }
-        response.map_body(|_, body| BoxBody::new(Tracked { body, exchange: self }))
+        response.map_body(|_, body| {
+            // Though it leaves the body out, the HTTP implementation waits for its end before the next request. A stream may have none.
+            let stream = self.route.method == "HEAD" && body.size() == BodySize::Stream;
+            let body = if stream { BoxBody::new(NoBody::new()) } else { body };
+            BoxBody::new(Tracked { body, exchange: self })
+        })
     }
 }
 

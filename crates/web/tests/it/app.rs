@@ -201,13 +201,18 @@ pub async fn read_to_end(connection: &mut TcpStream) -> Answer {
     parse(&bytes)
 }
 
-/// Reads one answer with a `content-length` and leaves the connection open.
-pub async fn read_one(connection: &mut TcpStream) -> Answer {
+/// Reads an answer up to its body, and leaves the connection open.
+pub async fn read_head(connection: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
         bytes.push(in_time(connection.read_u8()).await.unwrap());
     }
-    let head = parse(&bytes);
+    parse(&bytes)
+}
+
+/// The same with the body, for an answer with a `content-length`.
+pub async fn read_one(connection: &mut TcpStream) -> Answer {
+    let head = read_head(connection).await;
     let mut body = vec![0; head.header("content-length").parse().unwrap()];
     in_time(connection.read_exact(&mut body)).await.unwrap();
     Answer { text: String::from_utf8(body).unwrap(), ..head }

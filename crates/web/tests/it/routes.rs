@@ -1,6 +1,16 @@
 //! Every path has an answer, whether the service knows it or not.
 
-use crate::app::{send, start};
+use std::convert::Infallible;
+
+use actix_web::{
+    HttpResponse,
+    web::{Bytes, get, resource},
+};
+use futures_util::stream::pending;
+use tokio::io::AsyncWriteExt as _;
+use web::Readiness;
+
+use crate::app::{options, read_head, read_one, send, start, start_with};
 
 #[tokio::test]
 async fn an_unknown_path_is_a_problem() {
@@ -36,6 +46,19 @@ async fn head_is_answered_like_get_without_the_body() {
     assert_eq!(answer.header("content-length"), app.get("/livez").await.text.len().to_string());
     let answer = send(app.http.head(app.url("/nowhere"))).await;
     assert_eq!((answer.status, answer.text.as_str()), (404, ""));
+}
+
+#[tokio::test]
+async fn head_of_an_endless_answer_leaves_the_connection_to_the_next_request() {
+    let app = start_with(options(), Readiness::new(), |config| {
+        let endless = || async { HttpResponse::Ok().streaming(pending::<Result<Bytes, Infallible>>()) };
+        config.service(resource("/endless").route(get().to(endless)));
+    });
+    let mut connection = app.connect().await;
+    connection.write_all(b"HEAD /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert_eq!(read_head(&mut connection).await.status, 200);
+    connection.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert_eq!(read_one(&mut connection).await.status, 200);
 }
 
 #[tokio::test]
