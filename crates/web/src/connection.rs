@@ -48,9 +48,14 @@ impl Connections {
         if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(socket, unread) {
             tracing::debug!(%error, "a connection has no timeout for what its client does not read");
         }
-        // Without a file descriptor left the connection is served, only unwatched; the accept loop meets the limit itself.
-        let Ok(handle) = socket.as_fd().try_clone_to_owned() else {
-            return;
+        // Without a file descriptor left nobody could end a connection that says nothing, and such connections would keep the others out for ever.
+        let handle = match socket.as_fd().try_clone_to_owned() {
+            Ok(handle) => handle,
+            Err(error) => {
+                tracing::warn!(%error, "a connection is closed, because it cannot be watched");
+                let _closed_already = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+                return;
+            }
         };
         let connection = Arc::new(Connection {
             socket: TcpStream::from(handle),
@@ -133,5 +138,28 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         metrics::gauge!("http_server_open_connections").decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_cannot_be_watched_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let options = HttpOptions::new(([127, 0, 0, 1], 0).into());
+        // For the moment, no further file descriptor can be had.
+        let usual = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..usual }).unwrap();
+        Connections::default().opened(&accepted, &mut Extensions::new(), &options);
+        setrlimit(Resource::Nofile, usual).unwrap();
+        let closed = tokio::time::timeout(Duration::from_secs(20), client.read(&mut [0])).await;
+        assert_eq!(closed.expect("it is open, and nobody watches it").unwrap(), 0);
     }
 }

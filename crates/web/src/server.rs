@@ -8,6 +8,7 @@ use actix_web::{
     middleware::from_fn,
     web::{self, Bytes, Data, PayloadConfig, ServiceConfig},
 };
+use rustix::process::{Resource, getrlimit};
 use telemetry::AtScrape;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -133,6 +134,7 @@ impl Server {
             readiness,
             observer,
         });
+        warn_of_too_few_files(&options);
         exchange::describe_metrics();
         let connections = Connections::default();
         let stop = CancellationToken::new();
@@ -187,6 +189,15 @@ impl BoundServer {
             () = stop.cancelled() => drain.cancel(),
         }
         server.await
+    }
+}
+
+/// A connection for which there is no file descriptor is closed at once, and so is what the service itself wants to open.
+fn warn_of_too_few_files(options: &HttpOptions) {
+    let needed = 2 * options.max_connections as u64;
+    // `None`: no limit.
+    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < needed) {
+        tracing::warn!(limit, needed, "HTTP_MAX_CONNECTIONS is more than the limit of open files allows");
     }
 }
 
