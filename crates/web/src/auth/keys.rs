@@ -12,6 +12,7 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet},
 };
 use tokio::sync::Mutex;
+use tracing::Instrument as _;
 
 use crate::client;
 
@@ -40,14 +41,20 @@ struct Remote {
     /// Keys older than this are renewed.
     max_age: Duration,
     /// Held during a request, so that there is one at a time.
-    last_attempt: Mutex<Option<Instant>>,
+    last_attempt: Mutex<Option<Attempt>>,
+}
+
+#[derive(Clone, Copy)]
+struct Attempt {
+    at: Instant,
+    succeeded: bool,
 }
 
 /// Why there is no key for an id.
 pub(super) enum Unknown {
     /// The keys are known, this is none of them.
     Key,
-    /// No keys are known yet.
+    /// No keys are known yet, or it may be among those that could not be fetched.
     Everything,
 }
 
@@ -87,18 +94,22 @@ impl Keys {
         let Some(remote) = &this.remote else {
             return this.find(kid);
         };
+        let keys = Arc::clone(this);
+        let renewal = async move {
+            match &keys.remote {
+                Some(remote) => keys.renew(remote).await,
+                None => true,
+            }
+        };
+        // A task: whoever asked may go away, and nobody else would ask again for a while.
+        let tasks = tokio::runtime::Handle::current();
         let found = this.find(kid);
         if found.is_err() {
-            this.renew(remote).await;
-            return this.find(kid);
+            let renewed = tasks.spawn(renewal.in_current_span()).await.unwrap_or(false);
+            return this.find(kid).map_err(|unknown| if renewed { unknown } else { Unknown::Everything });
         }
         if this.older_than(remote.max_age) {
-            let keys = Arc::clone(this);
-            tokio::runtime::Handle::current().spawn(async move {
-                if let Some(remote) = &keys.remote {
-                    keys.renew(remote).await;
-                }
-            });
+            tasks.spawn(renewal);
         }
         found
     }
@@ -115,14 +126,17 @@ impl Keys {
         known.as_ref().is_some_and(|known| known.since.elapsed() > max_age)
     }
 
-    /// Fetches the keys, unless that was tried a moment ago (perhaps by the request that this one waited for).
-    async fn renew(&self, remote: &Remote) {
+    /// Fetches the keys, unless that was tried a moment ago (perhaps by the request that this one waited for). `false`: it did not succeed.
+    async fn renew(&self, remote: &Remote) -> bool {
         let mut last_attempt = remote.last_attempt.lock().await;
-        if last_attempt.is_some_and(|at| at.elapsed() < remote.pause) {
-            return;
+        if let Some(last) = last_attempt.filter(|last| last.at.elapsed() < remote.pause) {
+            return last.succeeded;
         }
-        *last_attempt = Some(Instant::now());
-        match remote.fetch().await {
+        let at = Instant::now();
+        let fetched = remote.fetch().await;
+        let succeeded = fetched.is_ok();
+        *last_attempt = Some(Attempt { at, succeeded });
+        match fetched {
             Ok(set) => {
                 let known = Known { keys: usable(&set), since: Instant::now() };
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
@@ -134,6 +148,7 @@ impl Keys {
                 tracing::warn!(error, url, "the keys for access tokens cannot be renewed");
             }
         }
+        succeeded
     }
 }
 
@@ -182,7 +197,7 @@ mod tests {
         url: String,
         requests: Arc<AtomicUsize>,
         kid: Arc<RwLock<&'static str>>,
-        _serving: JoinSet<()>,
+        serving: JoinSet<()>,
     }
 
     async fn users() -> Users {
@@ -206,7 +221,7 @@ mod tests {
                 connection.write_all(answer.as_bytes()).await.unwrap();
             }
         });
-        Users { url, requests, kid, _serving: serving }
+        Users { url, requests, kid, serving }
     }
 
     const NEVER: Duration = Duration::from_secs(86_400);
@@ -253,6 +268,29 @@ mod tests {
         let users = users().await;
         let keys = Arc::new(Keys::paced(users.url.clone(), Duration::ZERO, NEVER));
         assert!(matches!(Keys::get(&keys, "weak").await, Err(Unknown::Key)));
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_does_not_keep_the_keys_from_the_others() {
+        let users = users().await;
+        let keys = Arc::new(Keys::paced(users.url.clone(), NEVER, NEVER));
+        {
+            let goes_away = Keys::get(&keys, "one");
+            tokio::pin!(goes_away);
+            assert!(futures_util::poll!(&mut goes_away).is_pending());
+        }
+        assert!(Keys::get(&keys, "one").await.is_ok());
+        assert_eq!(users.requests.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_may_be_a_new_one_is_not_denied_while_the_keys_cannot_be_fetched() {
+        let mut users = users().await;
+        let keys = Arc::new(Keys::paced(users.url.clone(), Duration::ZERO, NEVER));
+        assert!(Keys::get(&keys, "one").await.is_ok());
+        users.serving.shutdown().await;
+        assert!(matches!(Keys::get(&keys, "two").await, Err(Unknown::Everything)));
+        assert!(Keys::get(&keys, "one").await.is_ok());
     }
 
     #[tokio::test]
