@@ -2,7 +2,7 @@
 
 use std::{
     future::{Ready, ready},
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload};
@@ -45,7 +45,14 @@ impl FromRequest for ClientAddr {
 /// Each proxy appends the address it got the request from, so what `trusted` proxies wrote is at the end; what is before is the client's own claim.
 fn forwarded_for(header: &str, trusted: usize) -> Option<IpAddr> {
     let from_the_end = trusted.checked_sub(1)?;
-    header.rsplit(',').nth(from_the_end)?.trim().parse().ok()
+    address(header.rsplit(',').nth(from_the_end)?.trim())
+}
+
+/// Some proxies write the port too, and brackets around IPv6.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
+    bare.unwrap_or(text).parse().ok().or_else(with_port)
 }
 
 #[cfg(test)]
@@ -60,6 +67,19 @@ mod tests {
         assert_eq!(forwarded_for(header, 2), Some([192, 0, 2, 7].into()));
         assert_eq!(forwarded_for(header, 4), None);
         assert_eq!(forwarded_for("unknown", 1), None);
+    }
+
+    #[test]
+    fn an_address_is_the_same_with_its_port_and_in_brackets() {
+        for (entry, expected) in [
+            ("192.0.2.7:50123", "192.0.2.7"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+        ] {
+            assert_eq!(forwarded_for(&format!("6.6.6.6, {entry}"), 1), expected.parse().ok(), "{entry}");
+        }
+        assert_eq!(forwarded_for("192.0.2.7:port", 1), None);
     }
 
     #[test]
