@@ -18,6 +18,9 @@ use serde_path_to_error::Segment;
 
 use crate::{Problem, body, server::Shared};
 
+/// Unknown members that an answer names, at most: a body of nothing else must not become an answer many times as large.
+const MAX_UNKNOWN: usize = 20;
+
 /// A JSON body, as an argument of a handler or as its answer (200).
 ///
 /// As an argument: not JSON → 400, another content type → 415, too large → 413, too slow → 408; a missing, unknown or
@@ -105,17 +108,23 @@ fn unsupported_media_type() -> Problem {
         .header(header::ACCEPT, header::HeaderValue::from_static("application/json"))
 }
 
-/// Reads the body and collects every unknown member, so that the client can mend them all at once.
+/// Reads the body and collects the unknown members, so that the client can mend them all at once.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if bytes.trim_ascii().is_empty() {
         return Err(malformed("The body is empty; send a JSON object."));
     }
-    let mut unknown = Vec::new();
+    let (mut unknown, mut more) = (Vec::new(), false);
     let mut track = serde_path_to_error::Track::new();
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-    let value = serde_ignored::deserialize(tracked, |path| unknown.push(ignored_pointer(&path)))
-        .map_err(|error| invalid(&error, &track.path()))?;
+    let value = serde_ignored::deserialize(tracked, |path| {
+        if unknown.len() < MAX_UNKNOWN {
+            unknown.push(ignored_pointer(&path));
+        } else {
+            more = true;
+        }
+    })
+    .map_err(|error| invalid(&error, &track.path()))?;
     json.end().map_err(|error| {
         malformed(format!("After the JSON value there is something else ({error}); send one value."))
     })?;
@@ -123,8 +132,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if unknown.is_empty() {
         return Ok(value);
     }
-    let problem =
-        Problem::unprocessable("The body has members that are not known here; remove them or correct their names.");
+    let detail = if more {
+        "The body has members that are not known here, more than are listed; remove them or correct their names."
+    } else {
+        "The body has members that are not known here; remove them or correct their names."
+    };
+    let problem = Problem::unprocessable(detail);
     Err(unknown.into_iter().fold(problem, |problem, pointer| problem.field(pointer, "is not known")))
 }
 
@@ -266,6 +279,20 @@ mod tests {
         assert_eq!(problem["status"], 422);
         assert_eq!(problem["errors"][0]["pointer"], "#/lines/0/a~1b~0c");
         assert_eq!(problem["errors"][1]["pointer"], "#/notes");
+    }
+
+    #[test]
+    fn of_very_many_unknown_members_some_are_named() {
+        let body = |count: usize| {
+            let members: String = (0..count).map(|n| format!(r#","unknown{n}":0"#)).collect();
+            format!(r#"{{"lines":[]{members}}}"#)
+        };
+        let told = |count| {
+            let problem = problem(&body(count));
+            let more = problem["detail"].as_str().unwrap().contains("more than are listed");
+            (problem["errors"].as_array().unwrap().len(), more)
+        };
+        assert_eq!((told(20), told(21), told(10_000)), ((20, false), (20, true), (20, true)));
     }
 
     #[test]
