@@ -11,7 +11,7 @@ use std::{
     error::Error,
     fmt, io,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use lettre::{
@@ -22,13 +22,14 @@ use lettre::{
         client::AsyncSmtpConnection,
         commands::{Data, Mail, Rcpt},
         extension::{Extension, MailBodyParameter, MailParameter},
+        response::Response,
     },
 };
 use tokio::{
     net::{TcpStream, lookup_host},
     runtime::Handle,
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{Instrument, Span, field::Empty};
 
@@ -83,13 +84,57 @@ pub(crate) struct NotAccepted {
 /// What a refusal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// The server takes no mail from us at all: nobody answers, or it turns us away before it hears who the mail is for. It
-    /// says nothing about this mail.
+    /// The server takes no mail from us at all: nobody answers, or it turns us away before it hears who the mail is for, or
+    /// says then that it is about us. It says nothing about this mail.
     Unavailable,
     /// This mail will never be accepted (a 5xx reply to the recipient or to the mail).
     Refused,
     /// Perhaps later (a 4xx reply, a deadline, a connection that broke). The server may even have the mail.
     Deferred,
+}
+
+/// How far a conversation has come: the same reply means different things in different places.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// `MAIL FROM`: the server has heard only of us.
+    Sender,
+    /// `RCPT TO` and `DATA`.
+    Recipient,
+    /// The mail itself.
+    Mail,
+}
+
+impl Step {
+    /// What a reply with this code, and the text behind it, means here.
+    fn refused(self, code: u16, text: &str) -> Why {
+        match (self, code, subject(text)) {
+            (Self::Sender, ..) => Why::Unavailable,
+            (_, ..500, _) => Why::Deferred,
+            // Postfix keeps what it has against the client and the sender until it knows the recipient (smtpd_delay_reject):
+            // authentication is missing (RFC 4954), the system's own trouble or a policy (RFC 3463, X.3 and X.7).
+            (Self::Recipient, 530, _) | (Self::Recipient, _, Some(3 | 7)) => Why::Unavailable,
+            // A policy may be about what the mail says, or still about us.
+            (Self::Mail, _, Some(7)) => Why::Deferred,
+            _ => Why::Refused,
+        }
+    }
+
+    /// What it means that the conversation broke off here.
+    fn broken(self) -> Why {
+        match self {
+            Self::Sender => Why::Unavailable,
+            Self::Recipient | Self::Mail => Why::Deferred,
+        }
+    }
+}
+
+/// The subject of the enhanced status code that a text begins with (RFC 3463): the 7 of `5.7.1`.
+fn subject(text: &str) -> Option<u16> {
+    let mut numbers = text.split_whitespace().next()?.split('.').map(|number| number.parse().ok());
+    match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+        (Some(Some(5)), Some(subject), Some(Some(_)), None) => subject,
+        _ => None,
+    }
 }
 
 impl Why {
@@ -148,10 +193,7 @@ impl Smtp {
         let (mut connection, reused) =
             self.connection().await.map_err(|words| NotAccepted { why: Why::Unavailable, words, replied: false })?;
         Span::current().record("smtp.connection.reused", reused);
-        let outcome = timeout(self.0.deadline, hand_over(&mut connection, message)).await.unwrap_or_else(|_| {
-            let words = format!("no answer within {} s", self.0.deadline.as_secs_f32());
-            Err(NotAccepted { why: Why::Deferred, words, replied: false })
-        });
+        let outcome = hand_over(&mut connection, message, self.0.deadline).await;
         match &outcome {
             Ok(()) => self.keep(connection),
             Err(error) if error.replied => quit(connection).await,
@@ -264,8 +306,12 @@ async fn open(server: &SmtpServer) -> io::Result<TcpStream> {
 }
 
 /// One mail, command by command, because the same reply code means different things in different places: `550` to
-/// `MAIL FROM` is about us and would be said to every mail, to `RCPT TO` it is about this recipient.
-async fn hand_over(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), NotAccepted> {
+/// `MAIL FROM` is about us and would be said to every mail, to `RCPT TO` it is mostly about this recipient.
+async fn hand_over(
+    connection: &mut AsyncSmtpConnection,
+    message: &Message,
+    deadline: Duration,
+) -> Result<(), NotAccepted> {
     let envelope = message.envelope();
     let bytes = message.formatted();
     let mut parameters = Vec::new();
@@ -279,39 +325,89 @@ async fn hand_over(connection: &mut AsyncSmtpConnection, message: &Message) -> R
     if !bytes.is_ascii() && connection.server_info().supports_feature(Extension::EightBitMime) {
         parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
     }
-    connection.command(Mail::new(envelope.from().cloned(), parameters)).await.map_err(about_us)?;
+    let within = Within { allowed: deadline, end: Instant::now() + deadline };
+    within.accepted(Step::Sender, connection.command(Mail::new(envelope.from().cloned(), parameters))).await?;
     for recipient in envelope.to() {
-        connection.command(Rcpt::new(recipient.clone(), vec![])).await.map_err(about_the_mail)?;
+        within.accepted(Step::Recipient, connection.command(Rcpt::new(recipient.clone(), vec![]))).await?;
     }
-    connection.command(Data).await.map_err(about_the_mail)?;
-    connection.message(&bytes).await.map_err(about_the_mail)?;
-    Ok(())
+    within.accepted(Step::Recipient, connection.command(Data)).await?;
+    within.accepted(Step::Mail, connection.message(&bytes)).await
 }
 
-fn about_us(error: LettreError) -> NotAccepted {
-    not_accepted(&error, Why::Unavailable)
+/// A time that has an end.
+#[derive(Clone, Copy)]
+struct Within {
+    allowed: Duration,
+    end: Instant,
 }
 
-fn about_the_mail(error: LettreError) -> NotAccepted {
-    not_accepted(&error, Why::Refused)
-}
-
-fn not_accepted(error: &LettreError, permanent: Why) -> NotAccepted {
-    let why = if error.is_permanent() { permanent } else { Why::Deferred };
-    NotAccepted { why, words: words(error), replied: error.status().is_some() }
+impl Within {
+    /// Waits for a yes. Says what it means that there is none.
+    async fn accepted(
+        self,
+        step: Step,
+        answer: impl Future<Output = Result<Response, LettreError>>,
+    ) -> Result<(), NotAccepted> {
+        let Ok(answer) = timeout_at(self.end, answer).await else {
+            let words = format!("no answer within {} s", self.allowed.as_secs_f32());
+            return Err(NotAccepted { why: step.broken(), words, replied: false });
+        };
+        answer.map(drop).map_err(|error| {
+            let why = match error.status() {
+                Some(code) => step.refused(code.into(), &text(&error).unwrap_or_default()),
+                None => step.broken(),
+            };
+            NotAccepted { why, words: words(&error), replied: error.status().is_some() }
+        })
+    }
 }
 
 /// The reply with its code, or the error with its cause.
 fn words(error: &LettreError) -> String {
-    let cause = error.source().map(ToString::to_string);
-    match (error.status(), cause) {
+    match (error.status(), text(error)) {
         (Some(code), Some(text)) => format!("{code} {text}"),
         (Some(code), None) => code.to_string(),
         (None, _) => error.to_string(),
     }
 }
 
+/// The reply without its code, or the cause.
+fn text(error: &LettreError) -> Option<String> {
+    error.source().map(ToString::to_string)
+}
+
 async fn quit(mut connection: AsyncSmtpConnection) {
     // The answer changes nothing.
     let _: Result<(), _> = timeout(COURTESY_DEADLINE, connection.abort()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reply_means_depends_on_how_far_the_conversation_has_come() {
+        use Step::{Mail, Recipient, Sender};
+        use Why::{Deferred, Refused, Unavailable};
+        for (step, code, text, why) in [
+            (Sender, 550, "5.7.1 sender refused", Unavailable),
+            (Sender, 451, "4.3.0 not now", Unavailable),
+            (Recipient, 451, "4.7.1 greylisted", Deferred),
+            (Recipient, 554, "5.7.1 <ada@example.org>: Relay access denied", Unavailable),
+            (Recipient, 550, "5.7.25 client host rejected", Unavailable),
+            (Recipient, 554, "5.3.2 no mail is taken", Unavailable),
+            (Recipient, 530, "Must issue a STARTTLS command first", Unavailable),
+            (Recipient, 550, "5.1.1 no such mailbox", Refused),
+            (Recipient, 552, "5.2.2 mailbox full", Refused),
+            (Recipient, 554, "5.5.1 no valid recipients", Refused),
+            (Recipient, 550, "no such user, see 5.7.1", Refused),
+            (Recipient, 550, "5.7 is not a code", Refused),
+            (Mail, 452, "4.3.1 disk full", Deferred),
+            (Mail, 554, "5.7.1 looks like spam", Deferred),
+            (Mail, 552, "5.3.4 too large", Refused),
+            (Mail, 554, "", Refused),
+        ] {
+            assert_eq!(step.refused(code, text), why, "{step:?} {code} {text}");
+        }
+    }
 }

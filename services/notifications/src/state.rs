@@ -116,7 +116,7 @@ impl State {
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Failure {
-    /// The mail server refused it with a 5xx reply.
+    /// The mail server refused it with a 5xx reply that is not about us.
     Bounced,
     /// Every attempt failed.
     Exhausted,

@@ -50,10 +50,10 @@ async fn what_is_refused_for_good_bounces_at_once_and_is_announced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_at_its_end_bounces_too() {
     let shop = Shop::open().await;
-    shop.script().next(1, Stage::Accept, Behaviour::reply(554, "5.7.1 looks like spam: https://bits.example/x/t0ken"));
+    shop.script().next(1, Stage::Accept, Behaviour::reply(554, "5.6.0 cannot be read: https://bits.example/x/t0ken"));
     let user_id = shop.register("ada@example.org", "t0ken").await;
     let bounced = shop.notification(user_id, "verify_email", "bounced").await;
-    assert_eq!(bounced["last_error"], "554 5.7.1 looks like spam: (link)");
+    assert_eq!(bounced["last_error"], "554 5.6.0 cannot be read: (link)");
     shop.close().await;
 }
 
@@ -106,6 +106,41 @@ async fn a_sender_that_the_server_does_not_want_is_no_fault_of_the_mail() {
     shop.close().await;
 }
 
+/// With Postfix's defaults, what it has against the client or the sender is said where the recipient is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_about_us_where_the_recipient_is_costs_no_attempt() {
+    let shop = Shop::open_with(&["--mail-max-attempts=1"]).await;
+    shop.script().next(1, Stage::Recipient, Behaviour::reply(554, "5.7.1 <ada@example.org>: Relay access denied"));
+    shop.script().next(1, Stage::Data, Behaviour::reply(530, "authenticate first"));
+    let user_id = shop.register("ada@example.org", "t0ken").await;
+    shop.mails_to("ada@example.org", 1).await;
+    let sent = shop.notification(user_id, "verify_email", "sent").await;
+    assert_eq!((&sent["attempts"], shop.script().left()), (&1.into(), 0));
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_happens_before_the_recipient_is_named_costs_an_attempt() {
+    let shop = Shop::open_with(&["--mail-max-attempts=1", "--smtp-timeout-seconds=0.2"]).await;
+    shop.script().next(1, Stage::Sender, Behaviour::reply(451, "4.3.0 not now"));
+    shop.script().next(1, Stage::Sender, Behaviour::Hang);
+    let user_id = shop.register("ada@example.org", "t0ken").await;
+    shop.mails_to("ada@example.org", 1).await;
+    let sent = shop.notification(user_id, "verify_email", "sent").await;
+    assert_eq!((&sent["attempts"], shop.script().left()), (&1.into(), 0));
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_may_be_about_the_mail_is_asked_again() {
+    let shop = Shop::open().await;
+    shop.script().next(1, Stage::Accept, Behaviour::reply(554, "5.7.1 looks like spam"));
+    let user_id = shop.register("ada@example.org", "t0ken").await;
+    shop.mails_to("ada@example.org", 1).await;
+    assert_eq!(shop.notification(user_id, "verify_email", "sent").await["attempts"], 2);
+    shop.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_250_makes_a_second_copy_that_can_be_recognised() {
     let shop = Shop::open().await;
@@ -147,7 +182,7 @@ async fn a_reply_that_comes_too_late_is_not_taken_for_the_answer_to_another_mail
     server.late_reply.notify_one();
     let next = shop.register("next@example.org", "t0ken-n").await;
     let refused = shop.notification(next, "verify_email", "bounced").await;
-    assert_eq!(refused["last_error"], "554 5.7.1 never");
+    assert_eq!(refused["last_error"], "554 5.6.0 never");
     assert_eq!(*server.recipients.lock().await, ["late@example.org", "next@example.org"]);
     assert_eq!(shop.get("/notifications?state=sent", Some(As::Operator)).await.json, serde_json::json!([]));
     shop.expect_leftovers();
@@ -227,7 +262,7 @@ async fn converse(
             }
             "." => {
                 in_mail = false;
-                b"554 5.7.1 never\r\n"
+                b"554 5.6.0 never\r\n"
             }
             _ if in_mail => continue,
             "DATA" => {
