@@ -12,7 +12,7 @@ use crate::{
     metrics,
     recipient::Recipient,
     send_email::SendEmail,
-    smtp::{self, Smtp},
+    smtp::{Deadlines, Smtp},
     smtp_server::SmtpServer,
 };
 
@@ -27,7 +27,7 @@ pub fn build(config: Config) -> anyhow::Result<Process> {
     metrics::describe();
     let mail = &config.mail;
     let mut process = Process::new(NAME, &config.process)?.migrations(sqlx::migrate!());
-    let smtp = Smtp::new(SmtpServer::parse(&mail.smtp_url)?, mail.smtp_timeout_seconds);
+    let smtp = Smtp::new(SmtpServer::parse(&mail.smtp_url)?, deadlines(mail));
     let composer = Arc::new(Composer::new(mail.mail_from.clone(), &mail.shop_name, &mail.users_url));
 
     let connections = &config.process.connections;
@@ -52,14 +52,15 @@ pub async fn topology() -> anyhow::Result<Service> {
     process::topology(NAME, |broker, outbox| events::consumer(broker, outbox, &composer)).await
 }
 
+fn deadlines(mail: &MailConfig) -> Deadlines {
+    Deadlines { commands: mail.smtp_timeout_seconds, mail: mail.smtp_answer_timeout_seconds }
+}
+
 fn worker(worker: Worker<SendEmail>, mail: &MailConfig) -> Worker<SendEmail> {
     let retry = RetryPolicy::exponential(mail.mail_retry_seconds)
         .max_delay(MAIL_RETRY_MAX)
         .max_attempts(mail.mail_max_attempts);
-    worker
-        .concurrency(usize::from(mail.mail_concurrency))
-        .deadline(mail.smtp_timeout_seconds + smtp::AROUND_A_MAIL)
-        .retry(retry)
+    worker.concurrency(usize::from(mail.mail_concurrency)).deadline(deadlines(mail).attempt()).retry(retry)
 }
 
 /// A mail server that is down is told to people; requests are answered without it.

@@ -51,9 +51,14 @@ pub struct MailConfig {
     #[arg(long, env, default_value = "http://localhost:8081", value_parser = web_address)]
     pub users_url: String,
 
-    /// How long the mail server may take for one mail, in seconds
+    /// How long the mail server may take until it wants a mail, in seconds
     #[arg(long, env, default_value = "20", value_parser = seconds)]
     pub smtp_timeout_seconds: Duration,
+
+    /// How long the mail server may take for a mail and the answer after its last line, in seconds; one that is left before
+    /// may get the mail twice
+    #[arg(long, env, default_value = "120", value_parser = seconds)]
+    pub smtp_answer_timeout_seconds: Duration,
 
     /// How long to wait after the first failed attempt, in seconds; doubled after each further one, up to an hour
     #[arg(long, env, default_value = "5", value_parser = seconds)]
@@ -108,6 +113,7 @@ mod tests {
             "--users-url=https://x/?a=b",
             "--smtp-timeout-seconds=0",
             "--smtp-timeout-seconds=inf",
+            "--smtp-answer-timeout-seconds=0",
             "--mail-from=nobody",
             "--operations-email=nobody",
             "--notification-retention-days=0",

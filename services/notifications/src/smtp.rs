@@ -46,7 +46,7 @@ const ADDRESS_DEADLINE: Duration = Duration::from_secs(4);
 /// For the answer to a NOOP or a QUIT.
 const COURTESY_DEADLINE: Duration = Duration::from_millis(1500);
 /// What an attempt can take beside the mail itself: connecting, and goodbyes.
-pub(crate) const AROUND_A_MAIL: Duration = Duration::from_secs(15);
+const AROUND_A_MAIL: Duration = Duration::from_secs(15);
 /// How long one look at the server's health is believed.
 const HEALTH_FOR: Duration = Duration::from_secs(5);
 
@@ -56,14 +56,30 @@ pub(crate) struct Smtp(Arc<Inner>);
 
 struct Inner {
     server: SmtpServer,
-    /// For one whole mail, from `MAIL FROM` to the answer after the last line.
-    deadline: Duration,
+    deadlines: Deadlines,
     /// Where connections are opened, whoever asks. A socket dies with the runtime that opened it, and every HTTP thread, which
     /// may ask for the health, has a runtime of its own that ends before the last mail does.
     home: Handle,
     idle: Mutex<VecDeque<Idle>>,
     /// The last look; held while looking, so that many askers look once.
     health: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+}
+
+/// How long the server may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    /// From `MAIL FROM` until it wants the mail.
+    pub(crate) commands: Duration,
+    /// For the mail and the answer after its last line. A server that is left while it still looks at the mail may have taken it,
+    /// and gets it a second time: RFC 5321 §4.5.3.2.6 asks for ten minutes.
+    pub(crate) mail: Duration,
+}
+
+impl Deadlines {
+    /// The longest that an attempt can take, with connecting and goodbyes.
+    pub(crate) fn attempt(self) -> Duration {
+        self.commands + self.mail + AROUND_A_MAIL
+    }
 }
 
 struct Idle {
@@ -156,12 +172,11 @@ impl fmt::Display for NotAccepted {
 impl Error for NotAccepted {}
 
 impl Smtp {
-    /// A pool without connections yet; they are made when a mail needs one. `deadline` is for one whole mail. Needs
-    /// the runtime that lives longest.
-    pub(crate) fn new(server: SmtpServer, deadline: Duration) -> Self {
+    /// A pool without connections yet; they are made when a mail needs one. Needs the runtime that lives longest.
+    pub(crate) fn new(server: SmtpServer, deadlines: Deadlines) -> Self {
         Self(Arc::new(Inner {
             server,
-            deadline,
+            deadlines,
             home: Handle::current(),
             idle: Mutex::default(),
             health: tokio::sync::Mutex::default(),
@@ -193,7 +208,7 @@ impl Smtp {
         let (mut connection, reused) =
             self.connection().await.map_err(|words| NotAccepted { why: Why::Unavailable, words, replied: false })?;
         Span::current().record("smtp.connection.reused", reused);
-        let outcome = hand_over(&mut connection, message, self.0.deadline).await;
+        let outcome = hand_over(&mut connection, message, self.0.deadlines).await;
         match &outcome {
             Ok(()) => self.keep(connection),
             Err(error) if error.replied => quit(connection).await,
@@ -310,7 +325,7 @@ async fn open(server: &SmtpServer) -> io::Result<TcpStream> {
 async fn hand_over(
     connection: &mut AsyncSmtpConnection,
     message: &Message,
-    deadline: Duration,
+    deadlines: Deadlines,
 ) -> Result<(), NotAccepted> {
     let envelope = message.envelope();
     let bytes = message.formatted();
@@ -325,13 +340,13 @@ async fn hand_over(
     if !bytes.is_ascii() && connection.server_info().supports_feature(Extension::EightBitMime) {
         parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
     }
-    let within = Within { allowed: deadline, end: Instant::now() + deadline };
+    let within = Within::from_now(deadlines.commands);
     within.accepted(Step::Sender, connection.command(Mail::new(envelope.from().cloned(), parameters))).await?;
     for recipient in envelope.to() {
         within.accepted(Step::Recipient, connection.command(Rcpt::new(recipient.clone(), vec![]))).await?;
     }
     within.accepted(Step::Recipient, connection.command(Data)).await?;
-    within.accepted(Step::Mail, connection.message(&bytes)).await
+    Within::from_now(deadlines.mail).accepted(Step::Mail, connection.message(&bytes)).await
 }
 
 /// A time that has an end.
@@ -342,6 +357,10 @@ struct Within {
 }
 
 impl Within {
+    fn from_now(allowed: Duration) -> Self {
+        Self { allowed, end: Instant::now() + allowed }
+    }
+
     /// Waits for a yes. Says what it means that there is none.
     async fn accepted(
         self,

@@ -363,6 +363,7 @@ fn less_patient(options: Options) -> Options {
         .setting("orders", "COMMIT_DEADLINE_SECONDS", plan::LITTLE_PATIENCE.paid_ms / 1000)
         .setting("inventory", "RESERVATION_SECONDS", 60)
         .setting("notifications", "SMTP_TIMEOUT_SECONDS", 5)
+        .setting("notifications", "SMTP_ANSWER_TIMEOUT_SECONDS", 5)
 }
 
 /// Orders wait as long as the plan says; a slow payment is not that slow. The first backtrace of a process maps all that the compiler wrote
@@ -376,6 +377,8 @@ fn patient(options: Options) -> Options {
         .setting("orders", "COMMIT_DEADLINE_SECONDS", plan::PATIENCE.paid_ms / 1000)
         .setting("inventory", "RESERVATION_SECONDS", 300)
         .setting("payments", "PROVIDER_SLOW_SECONDS", 3)
+        // Twice as long is what the letters in hand of a process that dies wait.
+        .setting("notifications", "SMTP_ANSWER_TIMEOUT_SECONDS", 5)
 }
 
 #[cfg(test)]

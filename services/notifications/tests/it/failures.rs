@@ -159,7 +159,7 @@ async fn a_lost_250_makes_a_second_copy_that_can_be_recognised() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_falls_silent_is_left_after_the_deadline() {
-    let shop = Shop::open_with(&["--smtp-timeout-seconds=0.2"]).await;
+    let shop = Shop::open_with(&["--smtp-timeout-seconds=0.2", "--smtp-answer-timeout-seconds=0.2"]).await;
     shop.script().next(1, Stage::Recipient, Behaviour::Hang);
     shop.script().next(1, Stage::Accept, Behaviour::Hang);
     let user_id = shop.register("ada@example.org", "t0ken").await;
@@ -174,7 +174,7 @@ async fn a_server_that_falls_silent_is_left_after_the_deadline() {
 async fn a_reply_that_comes_too_late_is_not_taken_for_the_answer_to_another_mail() {
     let server = LateServer::start().await;
     let settings = format!("--smtp-url={}", server.url);
-    let mut shop = Shop::open_with(&[&settings, "--smtp-timeout-seconds=0.3", "--mail-max-attempts=1"]).await;
+    let mut shop = Shop::open_with(&[&settings, "--smtp-answer-timeout-seconds=0.3", "--mail-max-attempts=1"]).await;
     let late = shop.register("late@example.org", "t0ken-l").await;
     shop.notification(late, "verify_email", "failed").await;
     // Now the server says yes to the mail that nobody waits for any more; the next mail is refused. A client that kept the
@@ -185,6 +185,22 @@ async fn a_reply_that_comes_too_late_is_not_taken_for_the_answer_to_another_mail
     assert_eq!(refused["last_error"], "554 5.6.0 never");
     assert_eq!(*server.recipients.lock().await, ["late@example.org", "next@example.org"]);
     assert_eq!(shop.get("/notifications?state=sent", Some(As::Operator)).await.json, serde_json::json!([]));
+    shop.expect_leftovers();
+    shop.close().await;
+}
+
+/// A server that looks for long at what a mail says has it already: who asks again sends a second copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_after_the_last_line_is_waited_for_longer_than_others() {
+    let server = LateServer::start().await;
+    let mut shop = Shop::open_with(&[&format!("--smtp-url={}", server.url), "--smtp-timeout-seconds=0.3"]).await;
+    let user_id = shop.register("late@example.org", "t0ken").await;
+    eventually("the server has the mail", async || server.mails_in.load(Ordering::SeqCst) == 1).await;
+    // Its silence is what is tried here: longer than it may take for a command.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    server.late_reply.notify_one();
+    assert_eq!(shop.notification(user_id, "verify_email", "sent").await["attempts"], 1);
+    assert_eq!(*server.recipients.lock().await, ["late@example.org"]);
     shop.expect_leftovers();
     shop.close().await;
 }

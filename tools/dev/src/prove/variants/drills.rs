@@ -166,7 +166,11 @@ pub(super) const SILENT_MAILBOX: Drill = Drill {
     orders: 12,
     rest_seconds: 30,
     still_seconds: 20,
-    settings: &[("notifications", "SMTP_TIMEOUT_SECONDS", "1"), ("notifications", "MAIL_RETRY_SECONDS", "1")],
+    settings: &[
+        ("notifications", "SMTP_TIMEOUT_SECONDS", "1"),
+        ("notifications", "SMTP_ANSWER_TIMEOUT_SECONDS", "1"),
+        ("notifications", "MAIL_RETRY_SECONDS", "1"),
+    ],
     disturbance: Disturbance::SilentMailbox,
     ..USUAL
 };
