@@ -96,6 +96,9 @@ fn notifications(wiring: &Wiring<'_>) -> Vec<(&'static str, String)> {
         ("MAIL_FROM", "shop@shop.test".to_owned()),
         ("SHOP_NAME", "Postrider Shop".to_owned()),
         ("OPERATIONS_EMAIL", OPERATIONS_EMAIL.to_owned()),
+        // The mailbox answers at once: a letter in the hand of a process that was killed need not wait for long.
+        ("SMTP_TIMEOUT_SECONDS", "10".to_owned()),
+        ("SMTP_ANSWER_TIMEOUT_SECONDS", "5".to_owned()),
         ("USERS_URL", format!("http://localhost:{}", wiring.ports.service(&USERS, 0))),
         ("JWKS_URL", jwks_url(wiring)),
     ]
