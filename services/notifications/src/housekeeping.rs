@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
 use process::Process;
 use sqlx::PgPool;
 
@@ -13,6 +12,8 @@ use crate::{metrics, notification::Notification, state::State};
 const EXPIRE_PERIOD: Duration = Duration::from_secs(30);
 /// How often old notifications are looked for.
 const DELETE_PERIOD: Duration = Duration::from_secs(600);
+/// How many are ended at once. After a long outage of the mail server there are many, and what takes too long is rolled back.
+const EXPIRE_BATCH: u16 = 1_000;
 /// How many are deleted at once: a large transaction would hold up the small ones.
 const DELETE_BATCH: u16 = 500;
 
@@ -26,17 +27,22 @@ pub(crate) fn keep(process: &mut Process, retention_days: u16) -> anyhow::Result
 }
 
 async fn expire(pool: PgPool) -> Result<(), sqlx::Error> {
-    for template in Notification::expire(&mut *pool.acquire().await?).await? {
-        metrics::became(template, State::Expired);
+    loop {
+        let ended = Notification::expire(&mut *pool.acquire().await?, EXPIRE_BATCH.into()).await?;
+        for (template, _) in ended.iter().filter(|(_, state)| *state == State::Expired) {
+            metrics::became(*template, State::Expired);
+        }
+        if ended.len() < usize::from(EXPIRE_BATCH) {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 async fn delete_over(pool: PgPool, retention_days: u16) -> Result<(), sqlx::Error> {
-    let before = Utc::now() - TimeDelta::days(retention_days.into());
     let mut deleted = 0;
     loop {
-        let batch = Notification::delete_over(&mut *pool.acquire().await?, before, DELETE_BATCH.into()).await?;
+        let batch =
+            Notification::delete_over(&mut *pool.acquire().await?, retention_days.into(), DELETE_BATCH.into()).await?;
         deleted += batch;
         if batch < DELETE_BATCH.into() {
             break;

@@ -246,14 +246,13 @@ async fn resend(
     let mut tx = outbox.begin().await?;
     let mut notification = Notification::lock(&mut tx, *id).await?.ok_or(Error::NotFound)?;
     etag::allow(&request, notification.version.into())?;
-    let now = Utc::now();
-    notification.resendable(now).map_err(Error::NotResendable)?;
+    notification.resendable().map_err(Error::NotResendable)?;
     if let Some(user_id) = notification.user_id
         && !matches!(Recipient::find(&mut tx, user_id).await?, Whereabouts::Known(_))
     {
         return Err(Error::NotResendable(NotResendable::NoAddress));
     }
-    notification.queue_again(&mut tx, now, telemetry::current_trace_id()).await?;
+    notification.queue_again(&mut tx, Utc::now(), telemetry::current_trace_id()).await?;
     SendEmail::enqueue(&mut tx, notification.id, notification.template);
     tx.commit().await?;
     metrics::became(notification.template, State::Pending);

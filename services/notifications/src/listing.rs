@@ -33,7 +33,8 @@ impl Filter {
             Notification,
             r#"select id, user_id, template as "template: Template", state as "state: State",
                       failure as "failure: Failure", content as "content: Json<Content>",
-                      details as "details: Json<Details>", waits_for_address, expires_at, attempts, last_error, message_id, trace_id, occurred_at, created_at, queued_at, updated_at, sent_at, version
+                      details as "details: Json<Details>", waits_for_address, expires_at, expires_at <= now() as "expired!", attempts, last_error, message_id, trace_id, occurred_at,
+                      created_at, queued_at, updated_at, sent_at, version
                from notifications
                where ($1::uuid is null or user_id = $1)
                  and ($2::uuid is null or user_id = $2)

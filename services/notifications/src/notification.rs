@@ -38,6 +38,8 @@ pub(crate) struct Notification {
     pub(crate) details: Option<Json<Details>>,
     pub(crate) waits_for_address: bool,
     pub(crate) expires_at: DateTime<Utc>,
+    /// Whether that had come when it was loaded, by the database's clock: the one that also ends it, and that all processes share.
+    pub(crate) expired: bool,
     pub(crate) attempts: i32,
     pub(crate) last_error: Option<String>,
     pub(crate) message_id: String,
@@ -76,10 +78,10 @@ pub(crate) enum NotResendable {
 
 impl Notification {
     /// What to do now that its turn has come.
-    pub(crate) fn turn(&self, now: DateTime<Utc>) -> Turn {
+    pub(crate) fn turn(&self) -> Turn {
         if self.state != State::Pending {
             Turn::Over
-        } else if self.expires_at <= now || (self.template.has_token() && self.content.is_none()) {
+        } else if self.expired || (self.template.has_token() && self.content.is_none()) {
             Turn::Expired
         } else {
             Turn::Send
@@ -87,13 +89,13 @@ impl Notification {
     }
 
     /// Whether it can be sent again.
-    pub(crate) fn resendable(&self, now: DateTime<Utc>) -> Result<(), NotResendable> {
+    pub(crate) fn resendable(&self) -> Result<(), NotResendable> {
         match self.state {
             State::Pending => Err(NotResendable::Pending),
             State::Expired | State::Cancelled => Err(NotResendable::Over),
             State::Failed if self.failure == Some(Failure::NoAddress) => Err(NotResendable::NoAddress),
             State::Sent | State::Bounced | State::Failed
-                if self.template.has_token() && (self.content.is_none() || self.expires_at <= now) =>
+                if self.template.has_token() && (self.content.is_none() || self.expired) =>
             {
                 Err(NotResendable::LinkGone)
             }
@@ -107,7 +109,8 @@ impl Notification {
             Self,
             r#"select id, user_id, template as "template: Template", state as "state: State",
                       failure as "failure: Failure", content as "content: Json<Content>",
-                      details as "details: Json<Details>", waits_for_address, expires_at, attempts, last_error, message_id, trace_id, occurred_at, created_at, queued_at, updated_at, sent_at, version
+                      details as "details: Json<Details>", waits_for_address, expires_at, expires_at <= now() as "expired!", attempts, last_error, message_id, trace_id, occurred_at,
+                      created_at, queued_at, updated_at, sent_at, version
                from notifications where id = $1"#,
             id
         )
@@ -266,35 +269,40 @@ impl Notification {
         .await
     }
 
-    /// Ends what ran out, wherever it got stuck, and erases every token that did. Returns the letters that expired by it.
-    pub(crate) async fn expire(db: &mut PgConnection) -> Result<Vec<Template>, sqlx::Error> {
-        sqlx::query_scalar!(
-            r#"with changed as (
-                   update notifications
-                   set content = null, state = case when state = 'pending' then 'expired' else state end,
-                       updated_at = now(), version = version + 1
+    /// Ends up to `limit` that ran out, wherever they got stuck, and erases their tokens. Returns what they are now: those that
+    /// waited are expired by it.
+    pub(crate) async fn expire(db: &mut PgConnection, limit: i64) -> Result<Vec<(Template, State)>, sqlx::Error> {
+        let rows = sqlx::query!(
+            r#"with due as (
+                   select id from notifications
                    where (content is not null or state = 'pending') and expires_at <= now()
-                   returning template, state
+                   limit $1
+                   -- what somebody else has in hand is seen the next time
+                   for update skip locked
                )
-               select template as "template!: Template" from changed where state = 'expired'"#
+               update notifications
+               set content = null, state = case when state = 'pending' then 'expired' else state end,
+                   updated_at = now(), version = version + 1
+               where id in (select id from due)
+               returning template as "template: Template", state as "state: State""#,
+            limit
         )
         .fetch_all(db)
-        .await
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.template, row.state)).collect())
     }
 
-    /// Deletes up to `limit` that have been over since before this time. Returns how many there were.
-    pub(crate) async fn delete_over(
-        db: &mut PgConnection,
-        before: DateTime<Utc>,
-        limit: i64,
-    ) -> Result<u64, sqlx::Error> {
+    /// Deletes up to `limit` that have been over for this long. Returns how many there were.
+    pub(crate) async fn delete_over(db: &mut PgConnection, days: i32, limit: i64) -> Result<u64, sqlx::Error> {
         let deleted = sqlx::query!(
             "delete from notifications
              where id in (
-                 select id from notifications where state <> 'pending' and updated_at < $1 order by updated_at limit $2
+                 select id from notifications
+                 where state <> 'pending' and updated_at < now() - make_interval(days => $1)
+                 order by updated_at limit $2
                  -- what another replica is deleting, or an operator is sending again, is in good hands
                  for update skip locked)",
-            before,
+            days,
             limit
         )
         .execute(db)

@@ -113,8 +113,9 @@ impl Recipient {
         .map(drop)
     }
 
-    /// Erases address and name for good.
+    /// Erases address and name for good. A letter that waits for the address is there when this returns, or sees that it is in vain.
     pub(crate) async fn forget(db: &mut PgConnection, user_id: Uuid) -> Result<(), sqlx::Error> {
+        Self::lock(db, user_id).await?;
         sqlx::query!(
             "insert into recipients (user_id, forgotten_at) values ($1, now())
              on conflict (user_id) do update

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
 use events::notifications::v1::{EmailFailed, EmailSent};
 use failpoints::{hit, without};
 use messaging::{HandlerError, Job, OutboxTransaction, Outcome, Task, TaskError};
@@ -54,7 +53,7 @@ impl Task for SendEmail {
         let Some(notification) = notification else {
             return Ok(Delivery::Over);
         };
-        match notification.turn(Utc::now()) {
+        match notification.turn() {
             Turn::Over => return Ok(Delivery::Over),
             Turn::Expired => return Ok(Delivery::Expired(notification)),
             Turn::Send => {}

@@ -207,8 +207,8 @@ async fn show(
 
 /// Have a payment refunded
 ///
-/// For operators. All of it goes back, once: asking again gives the same answer, however often, and however many ask at the same time. The
-/// order stays as it is. The body may be left out.
+/// For operators. All of it goes back, once: asking again gives the same answer, however often, and however many ask at the same time. An
+/// order that is not confirmed when the money is back is cancelled by it; one that is stays as it is. The body may be left out.
 #[utoipa::path(
     post, path = "/payments/{order_id}/refunds", tag = "payments", security(("bearer" = [])),
     params(("order_id" = Uuid, Path, description = "The order whose payment it is", example = "0190163d-8694-739b-aea5-966c26f8ad91"),

@@ -21,6 +21,8 @@ async fn days_are_made_ahead_and_dropped_after_the_retention() {
     stand.execute("create table access_log_20200229 partition of access_log for values from ('2020-02-29 00:00+00') to ('2020-03-01 00:00+00')").await;
     stand.execute(&line_of("timestamptz '2020-02-29 00:00+00'")).await;
     assert_eq!(stand.count("select count(*) from access_log where service = 'parcels'").await, 3);
+    // Somebody else's has no day in its name, and is left alone.
+    stand.execute("create table access_log_archive partition of access_log for values from ('2019-01-01 00:00+00') to ('2020-01-01 00:00+00')").await;
 
     // At its start it looks, and then every hour.
     let stop = stand.stop_token();

@@ -3,6 +3,7 @@
 use events::{orders::v1::OrderConfirmed, users::v1::UserVerified};
 use messaging::Event as _;
 use serde_json::{Value, json};
+use sqlx::Acquire as _;
 use testkit::{StatusCode, eventually};
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +102,33 @@ async fn what_has_been_over_for_long_is_deleted_and_nothing_else() {
     shop.mail_server_up().await;
     shop.notification(waiting, "verify_email", "sent").await;
     assert_eq!(shop.count("select count(*) from notifications").await, 1252);
+    shop.close().await;
+}
+
+/// After an outage there are many, and one that somebody holds must not keep the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ran_out_is_ended_in_batches() {
+    let mut shop = Shop::open().await;
+    shop.stop_service().await.expect("it stops in order");
+    let waiting = "insert into notifications (id, user_id, template, expires_at, message_id, occurred_at)
+                   select gen_random_uuid(), gen_random_uuid(), 'password_changed', now(), 'waits ' || n, now()
+                   from generate_series(1, 2500) as n";
+    sqlx::raw_sql(waiting).execute(shop.db()).await.expect("the letters");
+    let mut conn = shop.db().acquire().await.expect("a connection");
+    let mut holder = conn.begin().await.expect("a transaction");
+    sqlx::raw_sql("select from notifications where message_id = 'waits 1' for update")
+        .execute(&mut *holder)
+        .await
+        .expect("the lock");
+
+    shop.start().await;
+    eventually("all but the held one are over", async || {
+        shop.count("select count(*) from notifications where state = 'expired'").await == 2499
+    })
+    .await;
+    let batches = "select count(distinct xmin::text) from notifications where state = 'expired'";
+    assert_eq!(shop.count(batches).await, 3);
+    holder.rollback().await.expect("the end of it");
     shop.close().await;
 }
 

@@ -13,6 +13,7 @@ use events::{
 };
 use messaging::Event;
 use serde_json::{Value, json};
+use sqlx::Acquire as _;
 use testkit::{Playing, StatusCode, eventually};
 use uuid::Uuid;
 use web::testing::As;
@@ -322,6 +323,38 @@ async fn a_letter_about_an_order_can_be_sent_again() {
     assert_eq!(mails[0].header("Message-ID").as_deref(), bounced["message_id"].as_str());
     assert_ne!(mails[0].header("Message-ID"), mails[1].header("Message-ID"));
     orders.close().await;
+    shop.close().await;
+}
+
+/// Whoever intends a letter has seen that nothing was heard of the account, and has not committed yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_finds_the_letter_that_is_just_being_intended() {
+    let shop = Shop::open().await;
+    let user_id = Uuid::now_v7();
+    let mut conn = shop.db().acquire().await.expect("a connection");
+    let mut intending = conn.begin().await.expect("a transaction");
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(format!("recipient {user_id}"))
+        .execute(&mut *intending)
+        .await
+        .expect("the lock");
+    sqlx::query(
+        "insert into notifications (id, user_id, template, waits_for_address, expires_at, message_id, occurred_at)
+         values (gen_random_uuid(), $1, 'password_changed', true, now() + interval '1 day', 'waits', now())",
+    )
+    .bind(user_id)
+    .execute(&mut *intending)
+    .await
+    .expect("the letter");
+    shop.publish(&UserDeleted { user_id: user_id.to_string() }).await;
+    eventually("the deletion waits, or is done", async || {
+        let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted
+                         and database = (select oid from pg_database where datname = current_database())";
+        shop.count(waits).await + shop.count("select count(*) from recipients").await > 0
+    })
+    .await;
+    intending.commit().await.expect("a commit");
+    shop.notification(user_id, "password_changed", "cancelled").await;
     shop.close().await;
 }
 
