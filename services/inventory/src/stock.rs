@@ -74,7 +74,7 @@ pub(crate) struct Cause<'a> {
 /// What became of the wish to hold an order's goods.
 #[derive(Debug)]
 pub(crate) enum Reserved {
-    /// All of it is held. These products have just become few.
+    /// All of it is held. These products have just become few, and nobody knows it yet.
     All(Vec<Low>),
     /// Nothing is held, because of this product.
     Nothing { missing: Sku, reason: Reason },
@@ -109,7 +109,8 @@ pub(crate) async fn reserve(
             let reason = if exists { Reason::OutOfStock } else { Reason::UnknownProduct };
             return Ok(Reserved::Nothing { missing: sku.clone(), reason });
         };
-        if falls_to(low_stock_threshold, left.available + quantity, left.available) {
+        let falls = falls_to(low_stock_threshold, left.available + quantity, left.available);
+        if falls && is_to_be_told(&mut all, sku).await? {
             low.push(Low { sku: sku.clone(), name: left.name, available: left.available });
         }
     }
@@ -161,6 +162,16 @@ async fn read_then_write(db: &mut PgConnection, sku: &Sku, quantity: i64) -> Res
 /// Whether a change brings a number down to the threshold. One that is there already does not fall to it again.
 fn falls_to(threshold: i64, before: i64, after: i64) -> bool {
     before > threshold && after <= threshold
+}
+
+/// Whether nobody was told that there is little left of a product since it was restocked, or not for a day. From now on somebody was.
+async fn is_to_be_told(db: &mut PgConnection, sku: &Sku) -> Result<bool, sqlx::Error> {
+    let told = sqlx::query!(
+        "update products set low_told_at = clock_timestamp()
+         where sku = $1 and (low_told_at is null or low_told_at < clock_timestamp() - interval '1 day')",
+        sku.as_str()
+    );
+    Ok(told.execute(db).await?.rows_affected() == 1)
 }
 
 /// What happens to goods that are held, or were.
@@ -297,7 +308,8 @@ impl Stock {
         let received = sqlx::query_as!(
             Self,
             "update products
-             set available = available + $2, received = received + $2, version = version + 1, updated_at = clock_timestamp()
+             set available = available + $2, received = received + $2, version = version + 1, updated_at = clock_timestamp(),
+                 low_told_at = null
              where sku = $1 and received <= $3::bigint - $2
              returning sku, available, reserved, sold, received, version, updated_at",
             sku.as_str(),

@@ -102,6 +102,31 @@ async fn little_left_is_told_once_until_there_was_enough_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stock_that_goes_up_and_down_is_told_of_once_a_day() {
+    let shop = Shop::open_with(&["--low-stock-threshold=5"]).await;
+    shop.product("MUG-01", 6).await;
+    let there_and_back = async || {
+        let order = Order::new();
+        shop.tell(&order.placed(&[("MUG-01", 2)])).await; // 4 left
+        shop.tell(&order.cancelled()).await; // 6 left
+    };
+    let told = async || shop.count("select count(*) from messaging.journal where type = 'inventory.v1.StockLow'").await;
+    for _ in 0..3 {
+        there_and_back().await;
+    }
+    assert_eq!(told().await, 1);
+    shop.execute("update products set low_told_at = low_told_at - interval '1 day'").await;
+    there_and_back().await;
+    assert_eq!(told().await, 2, "a day later");
+    there_and_back().await;
+    assert_eq!(told().await, 2);
+    shop.restock("MUG-01", 1, "more").await.expect(201); // 7 left
+    there_and_back().await; // 5 left, and back
+    assert_eq!(told().await, 3, "after a restock");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_database_refuses_numbers_that_do_not_add_up_and_books_that_are_changed() {
     let shop = Shop::open().await;
     shop.product("MUG-01", 10).await;
