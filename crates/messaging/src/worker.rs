@@ -1,8 +1,8 @@
 //! Work outside Postgres: mail, payment providers, anything that takes time or can fail on its own.
 //!
 //! A handler only decides that the work is wanted ([`OutboxTransaction::enqueue`]). A worker takes it on lease, does the I/O outside of any
-//! transaction, and records the outcome in one. The I/O can happen twice, if the process dies after it; pass the provider an id
-//! that makes the second time harmless.
+//! transaction, and records the outcome in one. The I/O can happen twice, if the process dies after it or the database is away for longer than
+//! the lease; pass the provider an id that makes the second time harmless.
 
 mod attempt;
 mod waiting;
@@ -27,12 +27,13 @@ pub trait Task: Send + Sync + 'static {
     /// Names the work in the database; do not change it.
     const NAME: &'static str;
     /// What the work brings back.
-    type Done: Send + 'static;
+    type Done: Clone + Send + 'static;
 
     /// Does the I/O, outside of any transaction and under the worker's deadline.
     fn perform(&self, job: &Job) -> impl Future<Output = Result<Self::Done, TaskError>> + Send;
 
-    /// Records what came of it, in the transaction that finishes or reschedules the job.
+    /// Records what came of it, in the transaction that finishes or reschedules the job. Asked again when that transaction was lost with the
+    /// database.
     fn record(
         &self,
         job: &Job,
@@ -60,7 +61,7 @@ impl Job {
 }
 
 /// What came of an attempt.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Outcome<D> {
     /// It worked.
     Done(D),
@@ -267,6 +268,11 @@ impl<T: Task> Worker<T> {
         (failures + 1, Instant::now() + RECONNECT.delay(failures + 1))
     }
 
+    /// Longer than an attempt and its record can take: a job whose worker died comes due again then.
+    fn lease(&self) -> Duration {
+        self.deadline * 2 + Duration::from_secs(10)
+    }
+
     async fn claim(&self, room: usize) -> Result<Vec<Job>, sqlx::Error> {
         let lease = Uuid::now_v7();
         let rows = sqlx::query!(
@@ -286,8 +292,7 @@ impl<T: Task> Worker<T> {
                returning id, attempts, context as "context: sqlx::types::Json<TraceContext>""#,
             T::NAME,
             lease,
-            // Longer than an attempt and its record can take: a job whose worker died comes due again then.
-            (self.deadline * 2).as_secs_f64() + 10.0,
+            self.lease().as_secs_f64(),
             i64::try_from(room).unwrap_or(1),
         )
         .fetch_all(&self.outbox.pool)

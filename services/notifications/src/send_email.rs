@@ -29,7 +29,7 @@ pub(crate) struct SendEmail {
 }
 
 /// What became of a mail whose turn came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Delivery {
     /// The mail server has it.
     Accepted(Notification),

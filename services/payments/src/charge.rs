@@ -34,7 +34,7 @@ pub(crate) struct ChargePayment<P> {
 }
 
 /// What came of asking.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Asked {
     /// The money is taken.
     Charged,

@@ -31,7 +31,7 @@ pub(crate) struct GiveBack<P> {
 }
 
 /// What came of asking.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum GivenBack {
     /// Money had been taken, and went back.
     Returned,

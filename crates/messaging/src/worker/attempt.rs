@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 use chrono::Utc;
 use failpoints::{hit, without};
 use futures_util::FutureExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument as _, error, warn};
 
 use super::{Job, Outcome, Task, TaskError, Worker};
@@ -14,6 +14,7 @@ use crate::{
     context::spans,
     error::{Verdict, chain},
     meters,
+    retry::RECONNECT,
 };
 
 /// What an attempt means for the attempts after it.
@@ -26,6 +27,7 @@ pub(super) enum Weather {
 impl<T: Task> Worker<T> {
     /// Makes one attempt at a job, and records what came of it.
     pub(super) async fn work(self, job: Job) -> Weather {
+        let lease_ends = Instant::now() + self.lease();
         let span = spans::job(T::NAME, job.id, job.attempt, &job.context);
         async {
             let result = self.attempt(&job).await;
@@ -44,13 +46,7 @@ impl<T: Task> Worker<T> {
                     warn!(task = T::NAME, job = %job.id, attempt = job.attempt, error, "a job failed and will be tried again");
                 }
             }
-            if let Err(error) = self.outbox.answered(self.finish(&job, outcome, weather)).await {
-                // The lease expires and the job is done again; the provider's idempotency makes that harmless.
-                warn!(task = T::NAME, job = %job.id, ?error, "the outcome of a job could not be recorded");
-                if matches!(error.verdict(), Verdict::Retry | Verdict::Reject) {
-                    self.put_off(&job, &error).await;
-                }
-            }
+            self.settle(&job, outcome, weather, lease_ends).await;
             weather
         }
         .instrument(span)
@@ -68,6 +64,27 @@ impl<T: Task> Worker<T> {
             // The panic hook has logged it.
             Ok(Err(_panic)) => Err(TaskError::retry("it panicked")),
             Err(_) => Err(TaskError::retry(format!("it took longer than {:?}", self.deadline))),
+        }
+    }
+
+    /// Records what came of it, and does not give up while the database is away and the lease lasts: nobody knows of it yet, and whoever takes
+    /// the job next would do it a second time.
+    async fn settle(&self, job: &Job, outcome: Outcome<T::Done>, weather: Weather, lease_ends: Instant) {
+        for tries in 1.. {
+            let Err(error) = self.outbox.answered(self.finish(job, outcome.clone(), weather)).await else { return };
+            let away = matches!(error.verdict(), Verdict::Unavailable | Verdict::Again) && !without("recorded-again");
+            let next = Instant::now() + RECONNECT.delay(tries);
+            if away && next < lease_ends {
+                warn!(task = T::NAME, job = %job.id, ?error, "the outcome of a job could not be recorded yet");
+                sleep_until(next).await;
+                continue;
+            }
+            // The lease expires and the job is done again; the provider's idempotency makes that harmless.
+            warn!(task = T::NAME, job = %job.id, ?error, "the outcome of a job could not be recorded");
+            if matches!(error.verdict(), Verdict::Retry | Verdict::Reject) {
+                self.put_off(job, &error).await;
+            }
+            return;
         }
     }
 
@@ -156,7 +173,7 @@ impl<T: Task> Worker<T> {
             .await?
         };
         if mine.rows_affected() == 0 {
-            return Err(HandlerError::retry("the lease has passed to another worker"));
+            return Err(HandlerError::retry("it is recorded already, or the lease has passed to another worker"));
         }
         self.task.record(job, outcome, &mut tx).await?;
         hit("worker.before_commit").await.map_err(sqlx::Error::Io)?;

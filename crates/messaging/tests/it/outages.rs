@@ -272,6 +272,7 @@ async fn a_relay_that_cannot_publish_says_so_for_as_long_as_that_lasts() {
     let stage = stage().await;
     let (database, url) = behind_a_proxy(&stage).await;
     let outbox = Outbox::new(messaging::pool::connect_lazy(&url, "parcels", 4).unwrap(), "parcels");
+    let outbox = outbox.answer_deadline(Duration::from_secs(1));
     let amqp = testkit::AmqpProxy::start(&stage.vhost.url_for("parcels")).await;
     let broker = Broker::connect(BrokerOptions::new(amqp.url(), "parcels").unwrap());
     let running = Running::relay(&Relay::with_options(&outbox, &broker, relay_options()));
@@ -418,15 +419,6 @@ async fn a_relay_needs_a_single_connection_of_its_pool() {
     publish(&stage.outbox, "p-1", 1).await;
     eventually("the event is published", async || pending(&stage).await == 0).await;
     relay.stop().await;
-}
-
-/// A proxy before the database of the stage, and the URL that leads through it.
-async fn behind_a_proxy(stage: &testkit::Stage) -> (wire::Proxy, String) {
-    let (user, place) = stage.database.url.rsplit_once('@').unwrap();
-    let (engine, name) = place.split_once('/').unwrap();
-    let proxy = wire::Proxy::postgres(engine).await.unwrap();
-    let url = format!("{user}@{}/{name}", proxy.address());
-    (proxy, url)
 }
 
 /// An address, with another node's place before its own.

@@ -311,3 +311,12 @@ pub async fn send_everything_again(stage: &Stage) {
         )
         .await;
 }
+
+/// A proxy before the database of the stage, and the URL that leads through it.
+pub async fn behind_a_proxy(stage: &Stage) -> (wire::Proxy, String) {
+    let (user, place) = stage.database.url.rsplit_once('@').unwrap();
+    let (engine, name) = place.split_once('/').unwrap();
+    let proxy = wire::Proxy::postgres(engine).await.unwrap();
+    let url = format!("{user}@{}/{name}", proxy.address());
+    (proxy, url)
+}

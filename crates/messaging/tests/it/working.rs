@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use messaging::{HandlerError, Job, OutboxTransaction, Outcome, RetryPolicy, Task, TaskError, Worker};
+use messaging::{HandlerError, Job, Outbox, OutboxTransaction, Outcome, RetryPolicy, Task, TaskError, Worker};
 use testkit::eventually;
 use uuid::Uuid;
 
@@ -124,6 +124,40 @@ async fn failed_work_is_tried_again_up_to_its_limit_and_refused_work_is_not() {
     eventually("it is given up", async || stage.count("select count(*) from messaging.job").await == 0).await;
     running.stop().await;
     assert_eq!(task.recorded(), ["failed no such address after 1 exhausted false"]);
+}
+
+/// Switch: `recorded-again`. A mail server that has said yes cannot be asked whether it did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_is_not_done_twice_because_the_database_was_away_when_it_was_done() {
+    let mut stage = stage().await;
+    let (proxy, url) = behind_a_proxy(&stage).await;
+    let outbox = Outbox::new(messaging::pool::connect_lazy(&url, "parcels", 4).unwrap(), "parcels");
+    let outbox = outbox.answer_deadline(Duration::from_secs(1));
+    let (proxy, away) = (Arc::new(proxy), Arc::new(Mutex::new(None)));
+    let performed = Arc::new(AtomicU32::new(0));
+    let task = Deliver::when({
+        let (proxy, away, performed) = (proxy.clone(), away.clone(), performed.clone());
+        move |_| {
+            if performed.fetch_add(1, Ordering::SeqCst) == 0 {
+                *away.lock().unwrap() = Some(proxy.inject(&wire::Aim::everybody(), wire::Fault::Refuse));
+                proxy.strand(&wire::Aim::everybody());
+            }
+            Ok("delivered")
+        }
+    });
+    let worker = Worker::new(&outbox, task.clone()).deadline(Duration::from_secs(1)).poll(Duration::from_millis(20));
+    let running = Running::worker(&worker);
+    enqueue(&stage).await;
+    eventually("the outage is felt", async || {
+        away.lock().unwrap().as_ref().is_some_and(|away: &wire::Injection| away.count() > 0)
+    })
+    .await;
+    *away.lock().unwrap() = None;
+    eventually("it is recorded", async || stage.count("select count(*) from messaging.job").await == 0).await;
+    running.stop().await;
+    assert_eq!(performed.load(Ordering::SeqCst), 1);
+    assert_eq!(pending(&stage).await, 1, "the event of the outcome");
+    stage.expect_leftovers();
 }
 
 /// Switch: `urgent-first`. Somebody waits for the last one.
