@@ -6,6 +6,8 @@
 
 mod arrivals;
 mod floor;
+#[cfg(test)]
+mod limits;
 mod load;
 mod memory;
 mod messaging;

@@ -14,7 +14,7 @@ select verified_at is not null, deleted_at is not null,
         ) open),
        (select extract(epoch from placed_at + interval '1 hour' - now())::float8 from orders
         where orders.user_id = customers.user_id
-        order by placed_at desc, id desc offset 0 limit 1)
+        order by placed_at desc, id desc offset 0 limit 1) as pause
 from customers where user_id = :customer::uuid for share;
 select sku, name, price, currency from products where sku = any(array[:sku::text]);
 with placed as (
@@ -34,7 +34,7 @@ insert into idempotency.answers (owner, key, fingerprint, status, headers, body)
 values (:customer::uuid, :order::uuid::text, sha256('a request'), 202,
         '[["location", "/orders/01a20fd0-1213-77d4-93e7-37032ff9a7d4"], ["etag", "\"1\""]]', repeat('x', 400)::bytea);
 insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
-select * from unnest(array[overlay(:order::uuid::text placing '1' from 36)::uuid], array[now() + interval '1 hour'], array['orders.v1.OrderDeadlineReached'],
+select * from unnest(array[md5(:order::uuid::text || '1')::uuid], array[now() + interval '1 hour'], array['orders.v1.OrderDeadlineReached'],
                      array[:order::uuid::text], array[repeat('x', 40)::bytea], array['{}'::jsonb], array[true], array[false]);
 
 -- @ inventory
@@ -77,7 +77,7 @@ insert into order_history (order_id, seq, at, event, state, detail, trace_id)
 select id, version, updated_at, 'stock_reserved', state, 'held until 2026-11-23T09:40:11Z', '4bf92f3577b34da6a3ce929d0e0e4736' from moved
 returning seq, at;
 insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
-select * from unnest(array[overlay(:order::uuid::text placing '2' from 36)::uuid], array[now() + interval '1 hour'], array['orders.v1.OrderDeadlineReached'],
+select * from unnest(array[md5(:order::uuid::text || '2')::uuid], array[now() + interval '1 hour'], array['orders.v1.OrderDeadlineReached'],
                      array[:order::uuid::text], array[repeat('x', 40)::bytea], array['{}'::jsonb], array[true], array[false]);
 
 -- @ payments
@@ -86,9 +86,9 @@ select from cancelled_orders where order_id = :order::uuid;
 insert into payments (id, order_id, user_id, minor_units, currency, payment_method, trace_id)
 values (:order::uuid, :order::uuid, :customer::uuid, 1000, 'EUR', 'pm_ok', '4bf92f3577b34da6a3ce929d0e0e4736')
 on conflict (order_id) do nothing;
-insert into messaging.job (task, id, context)
-select task, id, context from unnest(array['charge_payment'], array[:order::uuid], array['{}'::jsonb]) as input (task, id, context)
-order by task, id
+insert into messaging.job (task, id, context, urgent)
+select * from unnest(array['charge_payment'], array[:order::uuid], array['{}'::jsonb], array[false]) as input (task, id, context, urgent)
+order by task, id, urgent desc
 on conflict do nothing;
 
 -- @ payments
@@ -103,12 +103,13 @@ select id, order_id, user_id, minor_units, currency, payment_method, state, decl
 from payments where id = :order::uuid;
 
 -- @ payments
-insert into provider.book (key, minor_units, currency, method, ready_at) values (:order::uuid, 1000, 'EUR', 'pm_ok', null)
+insert into provider.book (key, minor_units, currency, method, ready_at) values (:order::uuid, 1000, 'EUR', 'pm_ok', now() + make_interval(secs => null))
 on conflict (key) do nothing;
 select minor_units, currency, method, state, attempts, decline_reason, coalesce(extract(epoch from ready_at - now()), 0)::float8
 from provider.book where key = :order::uuid for update;
 update provider.book
-set attempts = attempts + 1, state = 'charged', charged_at = coalesce(charged_at, now())
+set attempts = attempts + 1, state = coalesce('charged', state), decline_reason = coalesce(null, decline_reason),
+    charged_at = case when 'charged' = 'charged' then coalesce(charged_at, now()) else charged_at end
 where key = :order::uuid;
 
 -- @ payments
@@ -137,7 +138,7 @@ insert into order_history (order_id, seq, at, event, state, detail, trace_id)
 select id, version, updated_at, 'payment_authorized', state, null, '4bf92f3577b34da6a3ce929d0e0e4736' from moved
 returning seq, at;
 insert into messaging.scheduled (message_id, due_at, type, key, payload, context, required, sensitive)
-select * from unnest(array[overlay(:order::uuid::text placing '3' from 36)::uuid], array[now() + interval '1 hour'], array['orders.v1.OrderDeadlineReached'],
+select * from unnest(array[md5(:order::uuid::text || '3')::uuid], array[now() + interval '1 hour'], array['orders.v1.OrderDeadlineReached'],
                      array[:order::uuid::text], array[repeat('x', 40)::bytea], array['{}'::jsonb], array[true], array[false]);
 
 -- @ inventory
@@ -175,9 +176,9 @@ insert into notifications
 values (:order::uuid, :customer::uuid, 'order_confirmed', null, '{"lines": [{"name": "A product", "quantity": 1}], "total": "10.00 EUR"}', false,
         now() + interval '7 days', now(), '<' || :order::uuid::text || '@shop.test>', '4bf92f3577b34da6a3ce929d0e0e4736', clock_timestamp())
 on conflict (id) do nothing;
-insert into messaging.job (task, id, context)
-select task, id, context from unnest(array['send_email'], array[:order::uuid], array['{}'::jsonb]) as input (task, id, context)
-order by task, id
+insert into messaging.job (task, id, context, urgent)
+select * from unnest(array['send_email'], array[:order::uuid], array['{}'::jsonb], array[false]) as input (task, id, context, urgent)
+order by task, id, urgent desc
 on conflict do nothing;
 
 -- @ notifications
@@ -187,8 +188,8 @@ where task = 'send_email' and id = :order::uuid
 returning id, attempts, context;
 
 -- @ notifications
-select id, user_id, template, state, failure, content, details, waits_for_address, expires_at, attempts, last_error, message_id, trace_id,
-       occurred_at, created_at, queued_at, updated_at, sent_at, version
+select id, user_id, template, state, failure, content, details, waits_for_address, expires_at, expires_at <= now(), attempts, last_error,
+       message_id, trace_id, occurred_at, created_at, queued_at, updated_at, sent_at, version
 from notifications where id = :order::uuid;
 
 -- @ notifications

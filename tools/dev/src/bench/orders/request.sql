@@ -15,7 +15,7 @@ select verified_at is not null, deleted_at is not null,
         ) open),
        (select extract(epoch from placed_at + interval '1 hour' - now())::float8 from orders
         where orders.user_id = customers.user_id
-        order by placed_at desc, id desc offset 0 limit 1)
+        order by placed_at desc, id desc offset 0 limit 1) as pause
 from customers where user_id = (:customers::uuid[])[:who::int] for share;
 select sku, name, price, currency from products where sku = any(array[:sku::text]);
 with placed as (
